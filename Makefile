@@ -1,0 +1,85 @@
+# Qiudao: `make` builds everything, `make help` lists the targets.
+#   make CXX=clang++       another compiler           make BUILD=out          another folder for objects
+MAKEFLAGS += --no-print-directory -j$(shell nproc)
+BUILD    ?= build
+BIN      ?= bin
+CXXFLAGS ?= -O3 -DNDEBUG
+QD_FLAGS := -std=c++20 -fopenmp -ffp-contract=off -Wall -Wextra -Wpedantic -I. $(EXTRA)
+LDLIBS   := -fopenmp
+
+# One source tree for each table of kernels; other processors build the baseline alone.
+ARCH := $(shell uname -m)
+ifeq ($(ARCH),x86_64)
+KERNELS        := baseline avx2 avx512
+FLAGS_avx2     := -mavx2 -mfma
+FLAGS_avx512   := -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+else
+KERNELS        := baseline
+QD_FLAGS       += -DQD_BASELINE_ONLY
+endif
+
+LIB_SRC  := $(wildcard core/*.cpp nn/*.cpp models/*.cpp data/*.cpp) core/kernels/dispatch.cpp $(KERNELS:%=core/kernels/%.cpp)
+APPS     := $(filter-out options,$(patsubst apps/%.cpp,%,$(wildcard apps/*.cpp)))
+TEST_SRC := $(wildcard tests/*.cpp tests/*/*.cpp)
+obj       = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
+LIB      := $(BUILD)/libqiudao.a
+
+.PHONY: all deps demo test bench asan lib format lint layers clean help
+all: $(APPS:%=$(BIN)/%) $(BUILD)/test ## build the apps in bin/ and the test program
+
+lib: $(LIB) ## build build/libqiudao.a for your own programs
+$(LIB): $(call obj,$(LIB_SRC))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/core/kernels/%.o: QD_FLAGS += $(FLAGS_$*)
+$(BUILD)/%.o: %.cpp Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(QD_FLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+
+$(BIN)/%: $(BUILD)/apps/%.o $(BUILD)/apps/options.o $(LIB)
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $^ $(LDLIBS) -o $@
+$(BUILD)/test: $(call obj,$(TEST_SRC)) $(BUILD)/apps/options.o $(LIB)
+	$(CXX) $(CXXFLAGS) $^ $(LDLIBS) -o $@
+
+test: all ## build and run all tests
+	$(BUILD)/test
+
+asan: ## the tests with address and undefined-behaviour sanitizers, without the slow ones
+	$(MAKE) BUILD=build/asan BIN=build/asan/bin CXXFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" all
+	QD_BUILD=build/asan QD_BIN=build/asan/bin build/asan/test -tse=slow
+
+bench: $(BIN)/bench ## speed of kernels and training steps, with the per cent of the measured peak
+	$(BIN)/bench
+
+deps: ## install compiler and header packages with apt, or print their names
+	@sh apps/deps.sh
+
+demo: deps ## two minutes: fetch a free Chinese text, train a language model on it, print what it writes
+	@$(MAKE) $(BIN)/lm
+	@sh apps/demo.sh
+
+SOURCES := $(wildcard */*.h */*.cpp */*/*.h */*/*.cpp */*/*.inl)
+format: ## clang-format all sources
+	clang-format -i $(filter-out data/unicode_table.cpp,$(SOURCES))
+
+lint: ## clang-tidy all sources
+	clang-tidy --quiet $(filter %.cpp,$(filter-out core/kernels/avx%,$(SOURCES))) -- $(QD_FLAGS)
+
+# core <- nn <- models <- apps, and data beside them
+layers: ## fail where an include points against the order of the folders
+	@! grep -nE '#include "(nn|models|data|apps|tests)/' $(filter core/%,$(SOURCES))
+	@! grep -nE '#include "(models|data|apps|tests)/' $(filter nn/%,$(SOURCES))
+	@! grep -nE '#include "(data|apps|tests)/' $(filter models/%,$(SOURCES))
+	@! grep -nE '#include "(nn|models|apps|tests)/' $(filter data/%,$(SOURCES))
+	@! grep -lE '#include <CLI/' $(filter-out apps/options.cpp,$(SOURCES))
+	@echo "layers: every include points the right way"
+
+clean: ## remove build/ and bin/
+	rm -rf build $(BIN)
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+-include $(patsubst %.cpp,$(BUILD)/%.d,$(LIB_SRC) $(wildcard apps/*.cpp) $(TEST_SRC))

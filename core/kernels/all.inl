@@ -1,0 +1,68 @@
+// The whole kernel table, compiled once per instruction set by baseline.cpp, avx2.cpp and avx512.cpp, each inside a namespace of its own.
+// Everything below is in an anonymous namespace and uses no template of the standard library, so that no code for a newer
+// processor can be merged by the linker into what older ones run.
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "core/kernels/table.h"
+#include "core/parallel.h"
+#include "core/philox.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace qd::QD_KERNEL_NAMESPACE {
+using namespace kernel;
+namespace {
+
+#include "core/kernels/vec.inl"           // the vector type: load, store, tail, fma, exp, log, tanh, erf
+#include "core/kernels/common.inl"        // loops over vectors, scratch memory
+#include "core/kernels/elementwise.inl"   // unary, binary, combine, fill, dropout
+#include "core/kernels/reduce.inl"        // sums, softmax, cross-entropy, gather, scatter
+#include "core/kernels/norm.inl"          // layer and RMS norm
+#include "core/kernels/gemm_block.inl"    // register tiles and the serial product of small blocks
+#include "core/kernels/gemm_pack.inl"     // packers: how operands reach the tiles
+#include "core/kernels/gemm_out.inl"      // how results leave: bias, activation, residual
+#include "core/kernels/gemm_skinny.inl"   // products with a few rows or columns
+#include "core/kernels/gemm.inl"          // the product engine
+#include "core/kernels/attention.inl"     // attention forward and backward
+#include "core/kernels/optimiser.inl"     // AdamW, LAMB's direction, momentum
+
+}  // namespace
+
+extern const Kernels table;
+const Kernels table = {
+    .name = QD_KERNEL_NAME,
+    .lanes = W,
+    .unary = unary,
+    .unary_gradient = unary_gradient,
+    .binary = binary,
+    .combine = combine,
+    .scale_add = scale_add,
+    .fill = fill,
+    .dropout = dropout,
+    .all_finite = all_finite,
+    .sum = sum,
+    .sum_squares = sum_squares,
+    .sum_rows = sum_rows,
+    .sum_cols = sum_cols,
+    .max_cols = max_cols,
+    .softmax = softmax,
+    .softmax_gradient = softmax_gradient,
+    .norm = norm,
+    .norm_gradient = norm_gradient,
+    .gather = gather,
+    .scatter_add = scatter_add,
+    .cross_entropy = cross_entropy,
+    .gemm = gemm,
+    .attention = attention,
+    .attention_gradient = attention_gradient,
+    .attention_probabilities = attention_probabilities,
+    .adamw = adamw,
+    .adam_direction = adam_direction,
+    .momentum = momentum,
+};
+
+}  // namespace qd::QD_KERNEL_NAMESPACE

@@ -1,0 +1,4 @@
+// The kernel table for avx512; the compiler flags for it are in the Makefile.
+#define QD_KERNEL_NAMESPACE avx512
+#define QD_KERNEL_NAME "avx512"
+#include "core/kernels/all.inl"

@@ -1,0 +1,59 @@
+// Chooses the kernel table once, from what the processor has or QD_ISA asks for.
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+#include "core/kernels/table.h"
+#include "core/parallel.h"
+
+namespace qd {
+
+namespace baseline { extern const Kernels table; }
+#if !defined(QD_BASELINE_ONLY)
+namespace avx2 { extern const Kernels table; }
+namespace avx512 { extern const Kernels table; }
+#endif
+
+namespace {
+
+std::atomic<const Kernels*> current{nullptr};
+
+const Kernels* choose() {
+  flush_denormals();
+  const Kernels* supported[4];
+  const int count = supported_kernels(supported);
+  const char* wanted = std::getenv("QD_ISA");
+  if (!wanted || !*wanted) return supported[count - 1];
+  std::string names;
+  for (int i = 0; i < count; ++i) {
+    if (std::string(supported[i]->name) == wanted) return supported[i];
+    names += str(i ? ", " : "", supported[i]->name);
+  }
+  fail("QD_ISA", str("expected one of ", names, ", got ", wanted), "unset QD_ISA to use the best this processor has");
+}
+
+}  // namespace
+
+int supported_kernels(const Kernels* out[4]) {
+  int count = 0;
+  out[count++] = &baseline::table;
+#if !defined(QD_BASELINE_ONLY)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) out[count++] = &avx2::table;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    out[count++] = &avx512::table;
+#endif
+  return count;
+}
+
+const Kernels& kernels() {
+  const Kernels* table = current.load(std::memory_order_relaxed);
+  if (!table) [[unlikely]] current = table = choose();
+  return *table;
+}
+
+void use_kernels(const Kernels& table) { current = &table; }
+
+}  // namespace qd

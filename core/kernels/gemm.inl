@@ -1,0 +1,161 @@
+// The product engine: one driver for every product, after Goto and van de Geijn 2008 and Van Zee and van de Geijn 2015.
+// C = A B is cut
+//
+//   by depth    into blocks of k whose products are added to C in order;
+//   in panels   of B, which are packed (gemm_pack.inl) once for all threads, as are the rows of a transposed A; what the tiles
+//               can read where it lies is not packed;
+//   in tasks    a panel wide and some rows tall, which the threads take in turn: both stay in the core's L2 (gemm_block.inl).
+//
+// Results leave through Output (gemm_out.inl). All cuts depend on the shape and the leading dimensions, so that the bits do not
+// depend on the number of threads.
+
+constexpr int64_t block_depth = 1024;        // deep, because each further block reads and writes C once more
+constexpr int64_t block_rows = 192;
+constexpr int64_t packed_elements = 1 << 20; // most of A or of B that is packed at a time: a part of L3
+constexpr int64_t parallel_cost = 16 * 1024; // cycles; below, waking the threads takes longer than it saves
+
+// A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
+inline int64_t cost(int64_t m, int64_t n, int64_t k) { return m * n * k / (2 * W) + (m * k + k * n + m * n) / 4; }
+
+// The tiles that multiply panels of Element; another element type brings its own and its packers.
+struct TileF32 {
+  using Element = float;
+  using Operands = Block;
+  static void run(const Block& block, int64_t rows, int64_t cols, bool tail) { strip(block, rows, cols, tail); }
+};
+
+template <class Tile, class A, class B>
+void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, const B& b, const Output& out, bool parallel) {
+  using Element = typename Tile::Element;
+  const bool alone = B::alone && m <= block_rows;   // each panel serves one task, which packs it for itself
+  const int64_t depth_step = round_up(pieces(k, pieces(k, deepest)), W);
+  const int64_t rows_step = A::packs ? round_up(packed_elements / depth_step, block_rows) : m;
+  const int64_t cols_step = B::packs ? round_up(packed_elements / depth_step, panel_width) : n;
+  for (int64_t j0 = 0; j0 < n; j0 += cols_step)
+    for (int64_t p0 = 0; p0 < k; p0 += depth_step)
+      for (int64_t i0 = 0; i0 < m; i0 += rows_step) {
+        const int64_t rows = least(rows_step, m - i0), cols = least(cols_step, n - j0), depth = least(depth_step, k - p0);
+        const int64_t panels = pieces(cols, panel_width);
+        const int64_t stride = depth + 16;   // rows of A a power of two apart would share cache sets
+        Element* packed_a = A::packs ? scratch_a.get<Element>(rows * stride) : nullptr;
+        Element* packed_b = B::packs && !alone ? scratch_b.get<Element>(round_up(cols, W) * depth) : nullptr;
+
+        const bool pack_b = packed_b && i0 == 0;
+        if (packed_a || pack_b) {
+          constexpr int64_t shares = 16;   // each packs neighbouring parts, which the same thread is likely to multiply
+          run_tasks(parallel, shares, [&](int64_t share) {
+            const auto from = [](int64_t s, int64_t size, int64_t unit) {
+              return least(size, pieces(size, unit) * s / shares * unit);
+            };
+            if constexpr (A::packs) {
+              const int64_t i = from(share, rows, W), count = from(share + 1, rows, W) - i;
+              if (count > 0) a(i0 + i, count, p0, depth, packed_a + i * stride, stride);
+            }
+            if constexpr (B::packs) {
+              const int64_t j = from(share, cols, panel_width), count = from(share + 1, cols, panel_width) - j;
+              if (pack_b && count > 0) b(p0, depth, j0 + j, count, packed_b + j * depth);
+            }
+          });
+        }
+
+        int64_t tall = block_rows;
+        while (!alone && tall > 24 && pieces(rows, tall) * panels < 64) tall /= 2;   // enough tasks for all threads
+        tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
+        const int64_t blocks = pieces(rows, tall);
+        run_tasks(parallel, blocks * panels, [&](int64_t task) {
+          const int64_t i = task % blocks * tall, height = least(tall, rows - i);
+          const int64_t j = task / blocks * panel_width, width = least(panel_width, cols - j);
+          typename Tile::Operands t;
+          t.depth = depth;
+          if constexpr (A::packs) {
+            t.a = packed_a + i * stride, t.a_row = stride, t.a_col = 1;
+          } else {
+            t.a = a.data + (i0 + i) * a.row + p0 * a.col, t.a_row = a.row, t.a_col = a.col;
+          }
+          if constexpr (B::packs) {
+            t.b_row = round_up(width, W);
+            Element* panel = alone ? scratch_b.get<Element>(depth * t.b_row) : packed_b + j * depth;
+            if (alone) b(p0, depth, j0 + j, width, panel);
+            t.b = panel;
+          } else {
+            t.b = b.data + p0 * b.ld + j0 + j, t.b_row = b.ld;
+          }
+          const Output::Base base = out.base(i0 + i, j0 + j, p0 == 0);
+          t.base = base.data, t.base_row = base.row;
+          t.c = out.c + (i0 + i) * out.ldc + j0 + j, t.c_row = out.ldc;
+          t.scale = out.e.scale;
+          Tile::run(t, height, width, !B::packs && width % W != 0);
+          if (p0 + depth == k) out.finish(i0 + i, height, j0 + j, width);
+        });
+      }
+}
+
+// How many rows of a panel that is not packed fit the sets of L2: the larger the power of two in their distance, the fewer sets.
+inline int64_t fitting_rows(int64_t ld) { return ld ? least(block_depth, most(64, (1 << 18) / (ld & -ld))) : block_depth; }
+
+// One product with k > 0. The thresholds are measured.
+inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
+  const int64_t m = g.m, n = g.n, k = g.k;
+  const Matrix &a = g.a, &b = g.b;
+  const int64_t fit = fitting_rows(b.ld);
+  if (m <= skinny && (b.transposed ? m == 1 || 16 * m <= k : m <= 2 || fit < k || n * k >= 1 << 22))
+    return multiply_skinny({m, n, k, a.data, a.transposed ? 1 : a.ld, a.transposed ? a.ld : 1, b, false}, out, parallel);
+  if (n <= W / 2 && (a.transposed || n == 1 || 16 * n <= k)) {
+    const Matrix large{a.data, a.ld, !a.transposed};
+    return multiply_skinny({n, m, k, b.data, b.transposed ? b.ld : 1, b.transposed ? 1 : b.ld, large, true}, out, parallel);
+  }
+
+  const auto with = [&](const auto& left) {
+    if (b.transposed) return multiply<TileF32>(m, n, k, block_depth, left, PackTransposedB{b.data, b.ld}, out, parallel);
+    if (m <= 64 || fit >= least(k, 384))
+      return multiply<TileF32>(m, n, k, fit, left, DirectB{b.data, b.ld}, out, parallel);
+    multiply<TileF32>(m, n, k, block_depth, left, PackB{b.data, b.ld}, out, parallel);
+  };
+  if (!a.transposed) return with(DirectA{a.data, a.ld, 1});
+  if (n <= panel_width || k <= least(256, fitting_rows(a.ld))) return with(DirectA{a.data, 1, a.ld});
+  with(PackTransposedA{a.data, a.ld});
+}
+
+// Few results that are long sums, as in gradients of small weights: slices of k are tasks, and their results are added in order.
+inline void gemm_slices(const Gemm& g, const Output& out, bool parallel) {
+  const int64_t length = round_up(most(2048, pieces(g.k, 16)), W), slices = pieces(g.k, length), size = g.m * g.n;
+  float* sums = scratch_sums.get<float>(slices * size);
+  run_tasks(parallel, slices, [&](int64_t slice) {
+    Gemm part = g;
+    const int64_t p0 = slice * length;
+    part.k = least(length, g.k - p0);
+    part.a.data += p0 * (g.a.transposed ? g.a.ld : 1);
+    part.b.data += p0 * (g.b.transposed ? 1 : g.b.ld);
+    gemm_one(part, {sums + slice * size, g.n, {}}, false);
+  });
+  for (int64_t slice = 1; slice < slices; ++slice)
+    for (int64_t i = 0; i < size; ++i) sums[i] += sums[slice * size + i];
+  out.write(sums, g.n, 0, g.m, 0, g.n);
+}
+
+void gemm(const Gemm& given) {
+  if (given.m <= 0 || given.n <= 0 || given.batch <= 0) return;
+  Gemm g = given;
+  if (g.batch > 1 && g.step_b == 0 && !g.a.transposed && g.step_a == g.m * g.a.ld && g.step_c == g.m * g.ldc)
+    g.m *= g.batch, g.batch = 1;
+  const int64_t each = cost(g.m, g.n, g.k);
+  const bool sliced = g.k >= 8192 && pieces(g.m, 24) * pieces(g.n, panel_width) <= 8;
+  const auto item = [&](int64_t i, bool parallel) {
+    Gemm one = g;
+    one.a.data += i * g.step_a;
+    one.b.data += i * g.step_b;
+    Output out{g.c + i * g.step_c, g.ldc, g.out};
+    if (out.e.pre) out.e.pre += i * g.step_c;
+    if (out.e.residual) out.e.residual += i * g.step_c;
+    if (g.k <= 0) return out.write(nullptr, 0, 0, g.m, 0, g.n);
+    if (sliced) return gemm_slices(one, out, parallel);
+    gemm_one(one, out, parallel);
+  };
+  if (g.batch >= 16 || (g.batch > 1 && each < 16 * parallel_cost)) {
+    parallel_for(g.batch, pieces(parallel_cost, each + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) item(i, false);
+    });
+  } else {
+    for (int64_t i = 0; i < g.batch; ++i) item(i, each > parallel_cost);
+  }
+}
