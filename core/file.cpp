@@ -137,7 +137,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     descriptor_ = open_file(temporary_, O_WRONLY | O_CREAT | O_EXCL, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);   // left by a process that was killed
   if (descriptor_ < 0) refuse(path_, "write it");
-  [[maybe_unused]] const int kept = exists ? fchmod(descriptor_, now.st_mode & 0777) : 0;   // some file systems have no permissions
+  [[maybe_unused]] const int kept = exists ? fchmod(descriptor_, now.st_mode & 0777) : 0;   // not every file system has them
 }
 
 AtomicFile::~AtomicFile() {
@@ -207,7 +207,7 @@ void InputFile::read(void* bytes, size_t count, uint64_t offset) const {
     const ssize_t got = pread(descriptor_, static_cast<char*>(bytes) + done, count - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) refuse(path_, "read it");
-    QD_CHECK(got > 0, path_, str("expected ", count, " bytes from byte ", offset, " on, the file ends ", count - done, " bytes before"),
+    QD_CHECK(got > 0, path_, str("expected ", count, " bytes at byte ", offset, ", the file ends ", count - done, " bytes early"),
              "is another program writing it?");
     done += static_cast<size_t>(got);
   }

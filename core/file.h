@@ -11,8 +11,8 @@ namespace qd {
 
 std::string read_file(const std::string& path);   // the bytes; "-" is standard input. Throws Error naming the path and the reason
 
-// Writes to a temporary name beside `path`, syncs, renames: readers see the old file or the new one, never a part. Links are followed,
-// permissions stay. What is no regular file (a pipe, /dev/stdout) is written straight into.
+// Writes to a temporary name beside `path`, syncs, renames: readers see the old file or the new one, never a part. Links are
+// followed, permissions stay. What is no regular file (a pipe, /dev/stdout) is written straight into.
 // Throws Error (disk full, no permission) and removes the temporary file.
 void write_file(const std::string& path, std::string_view bytes);
 

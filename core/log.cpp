@@ -48,7 +48,8 @@ struct Output {
       if (write(file->descriptor_, lines) || file->failed_) continue;
       const int error = errno;
       file->failed_ = true;
-      to_screen(printable(str("warning: [", file->path_, "] expected to append to the log: ", std::strerror(error), "; lines are lost\n")));
+      const std::string reason = str("expected to append a line: ", std::strerror(error), "; lines are lost");
+      to_screen(printable(str("warning: [", file->path_, "] ", reason, "\n")));
     }
   }
 
@@ -127,7 +128,8 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-LogFile::LogFile(std::string path) : path_(std::move(path)), descriptor_(open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
+LogFile::LogFile(std::string path)
+    : path_(std::move(path)), descriptor_(open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
   QD_CHECK(descriptor_ >= 0, path_, str("expected to open it for appending: ", std::strerror(errno)));
   const std::lock_guard lock(output().mutex);
   output().files.push_back(this);

@@ -10,7 +10,8 @@ namespace qd {
 void log(const std::string& line);    // goes to standard error and to every open LogFile; thread-safe, never throws
 void warn(const std::string& line);   // the same, after "warning: "
 
-// Text that a terminal can be trusted with: control characters but newline and tab as \x1b, broken UTF-8 as U+FFFD. All that is logged is.
+// Text that a terminal can be trusted with: control characters but newline and tab as \x1b, broken UTF-8 as U+FFFD. All that is
+// logged goes through this.
 std::string printable(std::string_view text);
 
 // While one lives, what is logged is appended to the file as well. A full disk costs lines and one warning, nothing more.
@@ -28,8 +29,8 @@ class LogFile {
   bool failed_ = false;
 };
 
-// How far some long work is: per cent, time left, a text. On a terminal one line, rewritten ten times a second at most; elsewhere, and
-// in every LogFile, a plain line now and then. Work that is done in less than half a second shows nothing.
+// How far some long work is: per cent, time left, a text. On a terminal one line, rewritten at most ten times a second; elsewhere
+// and in every LogFile, a plain line now and then. Work that is done in less than half a second shows nothing.
 //   Progress line("training");
 //   for (...) line.update(done, str("step ", i));
 class Progress {

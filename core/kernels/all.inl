@@ -27,7 +27,8 @@ namespace {
 #include "core/kernels/gemm_out.inl"      // how results leave: bias, activation, residual
 #include "core/kernels/gemm_skinny.inl"   // products with a few rows or columns
 #include "core/kernels/gemm.inl"          // the product engine
-#include "core/kernels/attention.inl"     // attention forward and backward
+#include "core/kernels/attention.inl"            // attention: blocks, online softmax
+#include "core/kernels/attention_backward.inl"   // its gradient
 #include "core/kernels/optimiser.inl"     // AdamW, LAMB's direction, momentum
 
 }  // namespace
@@ -36,6 +37,7 @@ extern const Kernels table;
 const Kernels table = {
     .name = QD_KERNEL_NAME,
     .lanes = W,
+    .multiply_adds = multiply_adds,
     .unary = unary,
     .unary_gradient = unary_gradient,
     .binary = binary,

@@ -131,6 +131,8 @@ struct Kernels {
   const char* name;                        // "baseline", "avx2", "avx512"
   int lanes;                               // f32 lanes of a vector
 
+  float (*multiply_adds)(int64_t steps);   // 12 * steps fused multiply-adds of a whole vector, in registers: bench finds the peak with it
+
   // elementwise
   void (*unary)(Unary f, int64_t n, const float* x, float* y);
   void (*unary_gradient)(Unary f, int64_t n, const float* saved, const float* dy, float* dx, bool add);   // saved: x or y, see saves_output

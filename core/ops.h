@@ -1,0 +1,101 @@
+// The operations, differentiable unless they say otherwise. Each stands in ops_*.cpp beside its gradient, on one screen.
+// Shapes are given as (B, T, C); "rows" means all dimensions but the last. Wrong shapes throw Error and name the op.
+#pragma once
+
+#include <vector>
+
+#include "core/autograd.h"
+#include "core/kernels/table.h"
+
+namespace qd {
+
+// --- elementwise (ops_elementwise.cpp). Operands have one shape, or one is a scalar or has the other's trailing shape.
+Tensor operator+(const Tensor& a, const Tensor& b);
+Tensor operator-(const Tensor& a, const Tensor& b);
+Tensor operator*(const Tensor& a, const Tensor& b);
+Tensor operator/(const Tensor& a, const Tensor& b);
+Tensor operator+(const Tensor& a, float b);
+Tensor operator*(const Tensor& a, float b);
+Tensor operator-(const Tensor& a);
+Tensor residual(const Tensor& x, float alpha, const Tensor& f);   // alpha x + f, one shape
+Tensor exp(const Tensor& x);
+Tensor log(const Tensor& x);
+Tensor sqrt(const Tensor& x);
+Tensor square(const Tensor& x);
+Tensor reciprocal(const Tensor& x);
+Tensor absolute(const Tensor& x);                                // gradient 0 at 0
+Tensor tanh(const Tensor& x);
+Tensor sigmoid(const Tensor& x);
+Tensor relu(const Tensor& x);                                    // gradient 0 at 0
+Tensor silu(const Tensor& x);                                    // x sigmoid(x)
+Tensor gelu(const Tensor& x);                                    // tanh form, "gelu_new" (Hendrycks and Gimpel 2016)
+Tensor gelu_erf(const Tensor& x);                                // x Phi(x)
+Tensor activate(Activation f, const Tensor& x);                  // one of relu, gelu, gelu_erf, silu, none
+Tensor dropout(const Tensor& x, float p);                        // x / (1 - p) or 0; draws its mask from random_state(). p in [0, 1)
+
+// --- reductions and rows (ops_rows.cpp)
+Tensor sum(const Tensor& x);                                     // scalar; chunks added in a fixed order in f64
+Tensor mean(const Tensor& x);                                    // scalar; of at least one element
+Tensor sum_last(const Tensor& x);                                // (..., C) -> (...)
+Tensor mean_last(const Tensor& x);
+Tensor max_last(const Tensor& x);                                // no gradient
+Tensor argmax_last(const Tensor& x);                             // i32, the first of equals; no gradient
+Tensor softmax(const Tensor& x);                                 // over the last dimension; a row of -infinity gives zeros
+struct NormOptions {
+  float epsilon = 1e-5f;
+  bool rms = false;                                              // RMS norm (Zhang and Sennrich 2019): no mean is subtracted
+};
+// weight * (x - mean) / sqrt(variance + epsilon) + bias over the last dimension (Ba et al. 2016); weight, bias (C) may be undefined.
+Tensor norm(const Tensor& x, const Tensor& weight, const Tensor& bias, NormOptions options = {});
+// norm(alpha x + f), fused: the post-norm residual (DeepNorm, Wang et al. 2022)
+Tensor residual_norm(const Tensor& x, float alpha, const Tensor& f, const Tensor& weight, const Tensor& bias, NormOptions options = {});
+
+// --- products (ops_matmul.cpp)
+// a (..., m, k) b (..., k, n) -> (..., m, n); leading dimensions equal, or b has none. transpose_a: a is (..., k, m); likewise b.
+Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false, bool transpose_b = false);
+enum class Layout { out_in, in_out };                            // a dense weight is stored (out, in) as in BERT, or (in, out) as in GPT-2
+// activation(x W + bias): x (..., in) -> (..., out); bias (out) may be undefined
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Layout layout = Layout::out_in, Activation f = Activation::none);
+
+// --- tables and losses (ops_loss.cpp). Ids are i32; one outside the table throws and names it.
+Tensor embedding(const Tensor& table, const Tensor& ids);        // (V, C), (...) -> (..., C)
+constexpr int32_t ignored = -100;                                // a target that does not count
+// Mean over the counted targets of -log softmax(logits)[target], in nats: logits (..., V), targets (...). No counted target: 0.
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, int32_t ignored_target = ignored);
+// The same with logits = x weight^T, by row chunks: the logits never exist whole. x (..., C), weight (V, C)
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, int32_t ignored_target = ignored);
+Tensor mse(const Tensor& a, const Tensor& b);                    // mean squared difference, one shape
+
+// --- attention (ops_attention.cpp)
+// Where one of q, k, v lies: head h of token t starts at column `column + h * head_dim` of row t of x (B, T, row length).
+struct Heads {
+  const Tensor& x;
+  int64_t column = 0;
+};
+struct AttentionOptions {
+  int64_t heads;
+  int64_t kv_heads = 0;                                          // 0: as many as heads; else a divisor (grouped queries, Ainslie et al. 2023)
+  int64_t head_dim;
+  float scale = 0;                                               // 0: 1/sqrt(head_dim)
+  Mask mask = Mask::causal;
+  std::vector<int32_t> prefix = {};                              // per sequence, for Mask::prefix
+  std::vector<int32_t> lengths = {};                             // per sequence: keys from here on are padding
+  int64_t query_offset = 0;                                      // position of the first query among the keys (cached generation)
+  std::vector<float> slopes = {};                                // per head: ALiBi
+  Tensor table = {};                                             // (buckets, heads): T5's relative bias, with gradient
+  int64_t max_distance = 128;                                    // T5: farther keys share the last bucket
+  Tensor rotary = {};                                            // (positions, rotary_dim) from rotary_table(): RoPE on q and k
+  float dropout = 0;                                             // on the attention weights
+};
+// softmax(scale q k^T + bias) v -> (B, Tq, heads * head_dim). q, k, v may be one packed tensor: attention({x}, {x, C}, {x, 2 * C}, ...).
+Tensor attention(Heads q, Heads k, Heads v, const AttentionOptions& options);
+// The attention weights themselves, without dropout: (B, heads, Tq, Tk). No gradient.
+Tensor attention_probabilities(Heads q, Heads k, const AttentionOptions& options);
+// cos and sin of t * base^(-2i/dim), t < positions, i < dim/2: (positions, dim). Su et al. 2021 (RoFormer)
+Tensor rotary_table(int64_t positions, int64_t dim, double base = 10000);
+// ALiBi's slopes 2^(-8h/H); for other numbers of heads the odd steps of the next power of two follow (Press et al. 2021)
+std::vector<float> alibi_slopes(int64_t heads);
+// T5's bucket of key - query (Raffel et al. 2020): half of the buckets exact, half logarithmic; one direction (causal) or both
+int32_t t5_bucket(int64_t key_minus_query, bool both_directions, int64_t buckets, int64_t max_distance);
+
+}  // namespace qd

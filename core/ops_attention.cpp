@@ -1,0 +1,202 @@
+// Attention: the description of one call, its gradient, and the tables of positions. The arithmetic is in kernels/attention.inl.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "core/error.h"
+#include "core/ops.h"
+#include "core/random.h"
+
+namespace qd {
+namespace {
+
+// The kernel's description with everything it points to.
+struct Call {
+  AttentionOptions options;
+  std::vector<int32_t> bucket;
+  kernel::Attention kernel{};
+};
+
+const float* data_of(const Tensor& x) { return x.defined() ? x.data() : nullptr; }
+template <class T>
+const T* data_of(const std::vector<T>& x) { return x.empty() ? nullptr : x.data(); }
+
+void expect_heads(const char* name, const Heads& h, int64_t batch, int64_t width) {
+  QD_CHECK(h.x.rank() == 3 && h.x.dim(0) == batch && h.column >= 0 && h.column + width <= h.x.cols(), "attention",
+           str("expected ", name, " in columns ", h.column, " to ", h.column + width, " of a tensor (", batch, ", T, row), got ", h.x.shape().str()));
+}
+
+template <class T>
+void expect_each(const char* what, const std::vector<T>& values, int64_t count) {
+  QD_CHECK(values.empty() || static_cast<int64_t>(values.size()) == count, "attention",
+           str("expected ", count, " ", what, ", got ", values.size()));
+}
+
+// Everything but the pointers to q, k, v, y and lse.
+std::shared_ptr<Call> describe(const Heads& q, const Heads& k, AttentionOptions options) {
+  auto call = std::make_shared<Call>();
+  AttentionOptions& o = call->options = std::move(options);
+  if (o.kv_heads == 0) o.kv_heads = o.heads;
+  QD_CHECK(o.heads > 0 && o.kv_heads > 0 && o.heads % o.kv_heads == 0 && o.head_dim > 0, "attention",
+           str("expected heads that are a multiple of kv_heads, got ", o.heads, " and ", o.kv_heads, " of size ", o.head_dim));
+  QD_CHECK(q.x.rank() == 3, "attention", str("expected q in a tensor (B, T, row), got ", q.x.shape().str()));
+  const int64_t batch = q.x.dim(0), queries = q.x.dim(1);
+  expect_heads("q", q, batch, o.heads * o.head_dim);
+  expect_heads("k", k, batch, o.kv_heads * o.head_dim);
+  const int64_t keys = k.x.dim(1), reach = std::max(queries + o.query_offset, keys);
+  QD_CHECK(o.query_offset >= 0, "attention", str("expected query_offset >= 0, got ", o.query_offset));
+  QD_CHECK(o.dropout >= 0 && o.dropout < 1, "attention", str("expected a dropout probability in [0, 1), got ", o.dropout));
+  expect_each("prefix lengths", o.prefix, batch);
+  expect_each("lengths", o.lengths, batch);
+  expect_each("slopes", o.slopes, o.heads);
+  QD_CHECK(o.mask != Mask::prefix || !o.prefix.empty() || batch == 0, "attention", "expected prefix lengths for the prefix mask, got none");
+  if (o.table.defined()) {
+    QD_CHECK(o.table.rank() == 2 && o.table.cols() == o.heads && o.table.dim(0) >= 2, "attention",
+             str("expected a bias table (buckets, ", o.heads, "), got ", o.table.shape().str()));
+    const bool both = o.mask != Mask::causal;
+    for (int64_t distance = -reach; distance <= reach; ++distance)
+      call->bucket.push_back(t5_bucket(distance, both, o.table.dim(0), o.max_distance));
+  }
+  if (o.rotary.defined())
+    QD_CHECK(o.rotary.rank() == 2 && o.rotary.dim(0) >= reach && o.rotary.cols() % 2 == 0 && o.rotary.cols() <= o.head_dim, "attention",
+             str("expected a rotary table of at least ", reach, " positions and at most ", o.head_dim, " dimensions, got ", o.rotary.shape().str()));
+  call->kernel = {.batch = batch, .queries = queries, .keys = keys, .heads = o.heads, .kv_heads = o.kv_heads, .head_dim = o.head_dim,
+                  .q = q.x.data() + q.column, .k = k.x.data() + k.column, .v = nullptr, .q_row = q.x.cols(), .k_row = k.x.cols(), .v_row = 0,
+                  .q_batch = queries * q.x.cols(), .k_batch = keys * k.x.cols(), .v_batch = 0, .y = nullptr, .lse = nullptr,
+                  .scale = o.scale != 0 ? o.scale : 1 / std::sqrt(static_cast<float>(o.head_dim)), .mask = o.mask,
+                  .query_offset = o.query_offset, .prefix = data_of(o.prefix), .lengths = data_of(o.lengths), .slopes = data_of(o.slopes),
+                  .table = data_of(o.table), .bucket = data_of(call->bucket), .bucket_span = reach,
+                  .buckets = o.table.defined() ? o.table.dim(0) : 0, .rotary = data_of(o.rotary),
+                  .rotary_dim = o.rotary.defined() ? o.rotary.cols() : 0, .dropout = o.dropout};
+  return call;
+}
+
+// The gradients of q, k and v may be column ranges of one tensor: its memory is asked for once. Where the ranges do not fill its rows
+// exactly, the rest has to be zero before they are added.
+struct Slice {
+  int input;
+  const Node* node;
+  int64_t column, width, row, size;
+};
+
+void destinations(Sink& to, const Slice (&slices)[3], float* (&d)[3], bool (&add)[3]) {
+  for (int i = 0; i < 3; ++i) {
+    const Slice& s = slices[i];
+    d[i] = nullptr;
+    if (!to.wants(s.input)) continue;
+    int twin = 0;
+    while (slices[twin].node != s.node) ++twin;
+    if (twin < i) {
+      d[i] = d[twin] - slices[twin].column + s.column;
+      add[i] = add[twin];
+      continue;
+    }
+    int64_t covered = 0;
+    for (const Slice& other : slices)
+      if (other.node == s.node) covered += other.width;
+    bool disjoint = true;
+    for (const Slice& a : slices)
+      for (const Slice& b : slices)
+        if (&a != &b && a.node == s.node && b.node == s.node && a.column < b.column + b.width && b.column < a.column + a.width) disjoint = false;
+    auto [data, adding] = to.into(s.input);
+    if (!adding && (!disjoint || covered != s.row)) {
+      kernels().fill(s.size, 0, data);
+      adding = true;
+    }
+    d[i] = data + s.column;
+    add[i] = adding;
+  }
+}
+
+}  // namespace
+
+Tensor attention(Heads q, Heads k, Heads v, const AttentionOptions& options) {
+  auto call = describe(q, k, options);
+  const AttentionOptions& o = call->options;
+  kernel::Attention& a = call->kernel;
+  expect_heads("v", v, a.batch, a.kv_heads * a.head_dim);
+  QD_CHECK(v.x.dim(1) == a.keys, "attention", str("expected as many values as keys, got ", v.x.dim(1), " and ", a.keys));
+  a.v = v.x.data() + v.column;
+  a.v_row = v.x.cols();
+  a.v_batch = a.keys * a.v_row;
+  if (o.dropout > 0) a.seed = random_state().seed, a.stream = next_stream();
+  const bool recorded = records({q.x, k.x, v.x, o.table});
+  Tensor y = empty({a.batch, a.queries, a.heads * a.head_dim}), lse = recorded ? empty({a.batch, a.heads, a.queries}) : Tensor();
+  a.y = y.mutable_data();
+  a.lse = recorded ? lse.mutable_data() : nullptr;
+  kernels().attention(a);
+
+  const int64_t width = o.heads * o.head_dim, kv_width = o.kv_heads * o.head_dim;
+  const Slice sq{0, q.x.node().get(), q.column, width, q.x.cols(), q.x.size()};
+  const Slice sk{1, k.x.node().get(), k.column, kv_width, k.x.cols(), k.x.size()};
+  const Slice sv{2, v.x.node().get(), v.column, kv_width, v.x.cols(), v.x.size()};
+  auto gradient = [call, sq, sk, sv, q = Saved(q.x), k = Saved(k.x), v = Saved(v.x), table = Saved(o.table), y = Saved(y), lse = Saved(lse)](
+                      const Tensor& dy, Sink& to) {
+    for (const Saved* saved : {&q, &k, &v, &table}) saved->get();   // the description points into them: have they been written?
+    kernel::AttentionGradient g{.dy = dy.data(), .y = y->data(), .lse = lse->data(), .dq = nullptr, .dk = nullptr, .dv = nullptr, .add_dq = false,
+                        .add_dk = false, .add_dv = false, .dtable = nullptr, .add_dtable = false};
+    float* d[3];
+    bool add[3] = {};
+    destinations(to, {sq, sk, sv}, d, add);
+    g.dq = d[0], g.dk = d[1], g.dv = d[2];
+    g.add_dq = add[0], g.add_dk = add[1], g.add_dv = add[2];
+    if (to.wants(3)) {
+      const auto [dtable, adding] = to.into(3);
+      g.dtable = dtable, g.add_dtable = adding;
+    }
+    kernels().attention_gradient(call->kernel, g);
+  };
+  const Tensor table = o.table;
+  call->options.table = table.detach();   // a handle with its node would keep the graph alive
+  return record("attention", y, {q.x, k.x, v.x, table}, std::move(gradient));
+}
+
+Tensor attention_probabilities(Heads q, Heads k, const AttentionOptions& options) {
+  const auto call = describe(q, k, options);
+  const kernel::Attention& a = call->kernel;
+  Tensor p = empty({a.batch, a.heads, a.queries, a.keys});
+  kernels().attention_probabilities(a, p.mutable_data());
+  return no_gradient("attention_probabilities", p, {q.x, k.x});
+}
+
+Tensor rotary_table(int64_t positions, int64_t dim, double base) {
+  QD_CHECK(dim > 0 && dim % 2 == 0, "rotary_table", str("expected an even number of dimensions, got ", dim));
+  Tensor out = empty({positions, dim});
+  float* row = out.mutable_data();
+  for (int64_t t = 0; t < positions; ++t, row += dim)
+    for (int64_t i = 0; i < dim / 2; ++i) {
+      const double angle = static_cast<double>(t) * std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+      row[i] = static_cast<float>(std::cos(angle));
+      row[dim / 2 + i] = static_cast<float>(std::sin(angle));
+    }
+  return out;
+}
+
+std::vector<float> alibi_slopes(int64_t heads) {
+  int64_t power = 1;
+  while (power * 2 <= heads) power *= 2;
+  std::vector<float> out;
+  for (int64_t h = 1; h <= power; ++h) out.push_back(static_cast<float>(std::exp2(-8.0 * static_cast<double>(h) / static_cast<double>(power))));
+  for (int64_t h = 1; static_cast<int64_t>(out.size()) < heads; h += 2)
+    out.push_back(static_cast<float>(std::exp2(-4.0 * static_cast<double>(h) / static_cast<double>(power))));
+  return out;
+}
+
+int32_t t5_bucket(int64_t key_minus_query, bool both_directions, int64_t buckets, int64_t max_distance) {
+  int64_t distance = -key_minus_query, first = 0;
+  if (both_directions) {
+    buckets /= 2;
+    if (key_minus_query > 0) first = buckets;
+    distance = std::abs(distance);
+  } else {
+    distance = std::max<int64_t>(distance, 0);   // keys ahead of the query share bucket 0; a causal mask hides them
+  }
+  const int64_t exact = std::max<int64_t>(buckets / 2, 1);
+  if (distance < exact) return static_cast<int32_t>(first + distance);
+  const double steps = std::log(static_cast<double>(distance) / static_cast<double>(exact)) /
+                       std::log(static_cast<double>(max_distance) / static_cast<double>(exact)) * static_cast<double>(buckets - exact);
+  return static_cast<int32_t>(first + std::min<int64_t>(buckets - 1, exact + static_cast<int64_t>(steps)));
+}
+
+}  // namespace qd

@@ -1,0 +1,198 @@
+#include "data/tokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/parallel.h"
+#include "core/utf8.h"
+#include "data/text.h"
+
+namespace qd {
+namespace fs = std::filesystem;
+namespace {
+
+// Not called tokenizer.json: that name belongs to another format, which may lie in the same directory.
+constexpr const char* file_name = "qiudao_tokenizer.json";
+constexpr const char* format = "qiudao tokenizer";
+constexpr int version = 1;
+constexpr size_t longest_file = 8 << 20;   // bytes; all of Unicode takes 4.4 million
+
+constexpr uint32_t codes = 0x110000;
+constexpr int32_t byte_count = 256;
+constexpr const char* kinds = "byte, char, or a folder that holds a tokenizer";
+
+std::string path_in(const std::string& folder) { return (fs::path(folder) / file_name).string(); }
+
+void write_json(const std::string& folder, nlohmann::ordered_json fields) {
+  nlohmann::ordered_json file = {{"format", format}, {"version", version}};
+  file.update(fields);
+  write_file(path_in(folder), file.dump(1) + "\n");
+}
+
+const std::string& all_bytes() {
+  static const std::string bytes = [] {
+    std::string all(byte_count, '\0');
+    for (int i = 0; i < byte_count; ++i) all[static_cast<size_t>(i)] = static_cast<char>(i);
+    return all;
+  }();
+  return bytes;
+}
+
+class ByteTokenizer final : public Tokenizer {
+ public:
+  std::string kind() const override { return "byte"; }
+  int64_t size() const override { return byte_count; }
+  std::string_view bytes(int32_t id) const override { return std::string_view(all_bytes()).substr(static_cast<size_t>(id), 1); }
+  void save(const std::string& folder) const override { write_json(folder, {{"kind", "byte"}}); }
+
+ protected:
+  std::vector<int32_t> encode_piece(std::string_view text) const override {
+    std::vector<int32_t> ids(text.size());
+    std::transform(text.begin(), text.end(), ids.begin(), [](char byte) { return static_cast<unsigned char>(byte); });
+    return ids;
+  }
+};
+
+class CharTokenizer final : public Tokenizer {
+ public:
+  // The distinct characters beyond ASCII in the order of their ids. `where` is named when they are not that.
+  CharTokenizer(const std::string& characters, const std::string& where) : text_(all_bytes() + characters), id_of_(codes, -1) {
+    for (size_t i = 0; i <= byte_count; ++i) begin_.push_back(i);   // the last one begins the characters
+    for (size_t at = byte_count; at < text_.size(); at = begin_.back()) {
+      const Utf8Char c = decode_utf8(std::string_view(text_).substr(at));
+      const auto id = static_cast<int32_t>(begin_.size() - 1);
+      QD_CHECK(c.valid && c.code >= 0x80, where, str("expected characters beyond ASCII, got something else as id ", id));
+      QD_CHECK(id_of_[c.code] < 0, where,
+               str("expected every character once, ids ", id_of_[c.code], " and ", id, " are the same"));
+      id_of_[c.code] = id;
+      begin_.push_back(at + static_cast<size_t>(c.length));
+    }
+    const auto last = std::find_if(id_of_.rbegin(), id_of_.rend(), [](int32_t id) { return id >= 0; });
+    id_of_.resize(static_cast<size_t>(id_of_.rend() - last));
+  }
+
+  std::string kind() const override { return "char"; }
+  int64_t size() const override { return static_cast<int64_t>(begin_.size()) - 1; }
+  std::string_view bytes(int32_t id) const override {
+    const auto i = static_cast<size_t>(id);
+    return std::string_view(text_).substr(begin_[i], begin_[i + 1] - begin_[i]);
+  }
+  void save(const std::string& folder) const override {
+    write_json(folder, {{"kind", "char"}, {"characters", text_.substr(byte_count)}});
+  }
+
+ protected:
+  std::vector<int32_t> encode_piece(std::string_view text) const override {
+    std::vector<int32_t> ids(text.size());
+    size_t count = 0;
+    for (size_t at = 0; at < text.size();) {
+      const auto byte = [&] { return static_cast<unsigned char>(text[at]); };
+      if (byte() < 0x80) {
+        ids[count++] = byte(), ++at;
+        continue;
+      }
+      const Utf8Char c = decode_utf8(text.substr(at));
+      const int32_t id = c.valid && c.code < id_of_.size() ? id_of_[c.code] : -1;
+      if (id >= 0) {
+        ids[count++] = id, at += static_cast<size_t>(c.length);
+      } else {
+        for (const size_t end = at + static_cast<size_t>(c.length); at < end; ++at) ids[count++] = byte();
+      }
+    }
+    ids.resize(count);
+    return ids;
+  }
+
+ private:
+  std::string text_;             // the bytes of all ids, one after another
+  std::vector<size_t> begin_;    // where each id's bytes begin in it, and the end
+  std::vector<int32_t> id_of_;   // by code point; -1 where there is none
+};
+
+// Distinct characters beyond ASCII, most frequent first, then by code point.
+std::string characters_of(std::span<const std::string_view> training) {
+  std::vector<int64_t> count(codes);
+  for (const std::string_view part : training) {
+    for (size_t at = 0; at < part.size();) {
+      if (static_cast<unsigned char>(part[at]) < 0x80) {
+        ++at;
+        continue;
+      }
+      const Utf8Char c = decode_utf8(part.substr(at));
+      count[c.code] += c.valid;
+      at += static_cast<size_t>(c.length);
+    }
+  }
+  std::vector<uint32_t> seen;
+  for (uint32_t code = 0x80; code < codes; ++code) {
+    if (count[code] > 0) seen.push_back(code);
+  }
+  std::stable_sort(seen.begin(), seen.end(), [&](uint32_t a, uint32_t b) { return count[a] > count[b]; });
+  std::string characters;
+  for (const uint32_t code : seen) append_utf8(characters, code);
+  return characters;
+}
+
+}  // namespace
+
+size_t Tokenizer::boundary(std::string_view text, size_t position) const { return utf8_boundary(text, position); }
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+  constexpr size_t piece = 1 << 18;
+  if (text.size() <= piece) return encode_piece(text);
+  const auto pieces = cut_text(text, piece, [this](std::string_view t, size_t position) { return boundary(t, position); });
+  std::vector<std::vector<int32_t>> parts(pieces.size());
+  parallel_tasks(static_cast<int64_t>(pieces.size()), [&](int64_t i) { parts[i] = encode_piece(pieces[i]); });
+
+  size_t total = 0;
+  for (const auto& part : parts) total += part.size();
+  std::vector<int32_t> ids;
+  ids.reserve(total);
+  for (const auto& part : parts) ids.insert(ids.end(), part.begin(), part.end());
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids) const {
+  std::string text;
+  for (const int32_t id : ids) {
+    QD_CHECK(id >= 0 && id < size(), "decode", str("expected ids from 0 to ", size() - 1, ", got ", id),
+             "the model and the tokenizer belong to different runs, perhaps");
+    text += bytes(id);
+  }
+  return text;
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<const std::string_view> training) {
+  if (kind == "byte") return std::make_unique<ByteTokenizer>();
+  if (kind == "char") return std::make_unique<CharTokenizer>(characters_of(training), "tokenizer");
+  if (fs::is_directory(kind)) return load_tokenizer(kind);
+  fail("tokenizer", str("expected ", kinds, "; got '", kind, "'"));
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
+  const std::string path = path_in(folder);
+  QD_CHECK(fs::exists(path), folder, str("expected a folder with a tokenizer, it holds no ", file_name),
+           "the folder of a finished run has one");
+  try {
+    const MappedFile file(path);
+    QD_CHECK(file.text().size() <= longest_file, path,
+             str("expected at most ", longest_file, " bytes, got ", file.text().size()));
+    const nlohmann::json fields = nlohmann::json::parse(file.text());
+    QD_CHECK(fields.is_object() && fields.value("format", "") == format, path,
+             str("expected a file of the format '", format, "'"));
+    QD_CHECK(fields.at("version") == version, path, str("expected version ", version, ", got ", fields.at("version").dump()),
+             "the file was written by a newer program");
+    const auto kind = fields.at("kind").get<std::string>();
+    if (kind == "byte") return std::make_unique<ByteTokenizer>();
+    if (kind == "char") return std::make_unique<CharTokenizer>(fields.at("characters").get<std::string>(), path);
+    fail(path, str("expected the kind byte or char, got '", kind, "'"));
+  } catch (const nlohmann::json::exception& error) {
+    fail(path, str("expected the JSON that a run writes: ", error.what()));
+  }
+}
+
+}  // namespace qd

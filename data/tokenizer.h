@@ -1,0 +1,43 @@
+// Tokenizers turn text into ids and back. All of them are lossless: decode(encode(x)) == x for any bytes.
+//   byte   ids 0..255 are the bytes
+//   char   ids 0..255 are the bytes (all of ASCII is therefore there), then every other character of the training text, most
+//          frequent first; a character that it has never seen becomes its bytes
+// A new kind implements the pure virtual functions and gets its line in make_tokenizer() and load_tokenizer().
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qd {
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  virtual std::string kind() const = 0;                              // "byte", "char"
+  virtual int64_t size() const = 0;                                  // number of ids, the model's vocabulary
+  virtual std::string_view bytes(int32_t id) const = 0;              // of one id, a part of a character perhaps. Not checked
+  virtual void save(const std::string& folder) const = 0;            // into a run directory; throws Error
+
+  // The last place <= position where a text may be cut without changing its ids.
+  virtual size_t boundary(std::string_view text, size_t position) const;
+
+  std::vector<int32_t> encode(std::string_view text) const;          // in parallel; the same ids on any number of threads
+  std::string decode(std::span<const int32_t> ids) const;            // throws Error: an id outside of the vocabulary
+
+ protected:
+  virtual std::vector<int32_t> encode_piece(std::string_view text) const = 0;
+};
+
+// `kind` is byte, char, or a folder with the tokenizer of an earlier run. The vocabulary comes from `training` alone.
+// Throws Error: an unknown kind, with the list of those accepted.
+std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<const std::string_view> training);
+
+// The tokenizer that save() left in a folder. Throws Error: no tokenizer there, or a file that is not what save() writes.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder);
+
+}  // namespace qd

@@ -1,0 +1,68 @@
+#include "nn/checkpoint.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/safetensors.h"
+
+namespace qd {
+namespace fs = std::filesystem;
+namespace {
+
+// True when this call made the directory, so that two runs that start together never share one.
+bool make_directory(const std::string& path) {
+  std::error_code error;
+  const bool made = fs::create_directories(path, error);
+  QD_CHECK(!error && fs::is_directory(path), path, str("expected to make this directory: ", error ? error.message() : "it is a file"));
+  return made;
+}
+
+}  // namespace
+
+std::string next_run_directory(const std::string& parent, const std::string& name) {
+  make_directory(parent);
+  for (int i = 1;; ++i) {
+    char number[16];
+    std::snprintf(number, sizeof number, "-%03d", i);
+    const std::string path = (fs::path(parent) / (name + number)).string();
+    if (!fs::exists(path) && make_directory(path)) return path;
+  }
+}
+
+void claim_run_directory(const std::string& path) {
+  make_directory(path);
+  for (const char* file : {"last.safetensors", "model.safetensors", "metrics.jsonl"}) {
+    QD_CHECK(!fs::exists(fs::path(path) / file), path, str("expected a directory without a run, it holds ", file),
+             str("choose another --out", fs::exists(fs::path(path) / "last.safetensors") ? ", or continue this run with --resume " + path : ""));
+  }
+}
+
+void save_checkpoint(const std::string& path, const Module& module, const Parts& parts) {
+  State weights, all;
+  module.save(weights);
+  for (auto& [name, tensor] : weights.tensors) all.tensors["model." + name] = tensor;
+  for (const auto& [name, part] : parts) part->save(all, name + ".");
+  write_safetensors(path, all);
+}
+
+void load_checkpoint(const std::string& path, Module& module, const Parts& parts) {
+  const State all = read_safetensors(path);
+  State weights;
+  const std::string prefix = "model.";
+  for (auto at = all.tensors.lower_bound(prefix); at != all.tensors.end() && at->first.starts_with(prefix); ++at)
+    weights.tensors[at->first.substr(prefix.size())] = at->second;
+  module.load(weights);
+  for (const auto& [name, part] : parts) part->load(all, name + ".");
+}
+
+void save_model(const std::string& path, const Module& module, int64_t step, const Values& evaluation) {
+  State state;
+  module.save(state);
+  state.texts["format"] = "pt";   // other readers of such files insist on it
+  state.put("step", step);
+  put(state, "evaluation.", evaluation);
+  write_safetensors(path, state);
+}
+
+}  // namespace qd

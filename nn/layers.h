@@ -1,0 +1,85 @@
+// The layers that every model is made of. Each names its parameters as the files of Hugging Face do.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "core/ops.h"
+#include "nn/module.h"
+
+namespace qd {
+
+// y = f(x W + bias): x (..., in) -> (..., out). The weight is stored (out, in), or (in, out) as in GPT-2.
+struct Linear : Module {
+  struct Options {
+    bool bias = true;
+    Layout layout = Layout::out_in;
+    Init init = normal(0.02);
+  };
+  Linear(Module& up, std::string name, int64_t in, int64_t out, const Options& o)
+      : Module(up, std::move(name)),
+        layout(o.layout),
+        weight(*this, "weight", o.layout == Layout::out_in ? Shape{out, in} : Shape{in, out}, o.init) {
+    if (o.bias) bias.emplace(*this, "bias", Shape{out}, constant(0));
+  }
+  Linear(Module& up, std::string name, int64_t in, int64_t out) : Linear(up, std::move(name), in, out, Options{}) {}
+
+  const Layout layout;
+  Parameter weight;
+  std::optional<Parameter> bias;
+
+  Tensor operator()(const Tensor& x, Activation f = Activation::none) const {
+    return linear(x, weight, bias ? bias->value : Tensor(), layout, f);
+  }
+};
+
+// ids (...) -> (..., C)
+struct Embedding : Module {
+  Embedding(Module& up, std::string name, int64_t vocabulary, int64_t width, Init init = normal(0.02))
+      : Module(up, std::move(name)), weight(*this, "weight", {vocabulary, width}, std::move(init)) {}
+  Parameter weight;   // (V, C)
+
+  Tensor operator()(const Tensor& ids) const { return embedding(weight, ids); }
+};
+
+enum class NormKind { layer, rms };
+
+// Layer norm (Ba et al. 2016) or RMS norm (Zhang and Sennrich 2019, no bias) over the last dimension.
+struct Norm : Module {
+  Norm(Module& up, std::string name, int64_t width, NormKind kind = NormKind::layer, double epsilon = 1e-5)
+      : Module(up, std::move(name)),
+        options{.epsilon = static_cast<float>(epsilon), .rms = kind == NormKind::rms},
+        weight(*this, "weight", {width}, constant(1)) {
+    if (kind == NormKind::layer) bias.emplace(*this, "bias", Shape{width}, constant(0));
+  }
+  const NormOptions options;
+  Parameter weight;
+  std::optional<Parameter> bias;
+
+  Tensor operator()(const Tensor& x) const { return norm(x, weight, bias ? bias->value : Tensor(), options); }
+  // norm(alpha x + f), fused: a residual connection under a norm
+  Tensor operator()(const Tensor& x, float alpha, const Tensor& f) const {
+    return residual_norm(x, alpha, f, weight, bias ? bias->value : Tensor(), options);
+  }
+};
+
+struct LayerNorm : Norm {
+  LayerNorm(Module& up, std::string name, int64_t width, double epsilon = 1e-5)
+      : Norm(up, std::move(name), width, NormKind::layer, epsilon) {}
+};
+
+struct RMSNorm : Norm {
+  RMSNorm(Module& up, std::string name, int64_t width, double epsilon = 1e-5)
+      : Norm(up, std::move(name), width, NormKind::rms, epsilon) {}
+};
+
+// Srivastava et al. 2014; in training mode only.
+struct Dropout : Module {
+  Dropout(Module& up, std::string name, double p) : Module(up, std::move(name)), p(static_cast<float>(p)) {}
+  const float p;
+
+  Tensor operator()(const Tensor& x) const { return training() ? dropout(x, p) : x; }
+};
+
+}  // namespace qd
