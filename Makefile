@@ -19,7 +19,8 @@ QD_FLAGS       += -DQD_BASELINE_ONLY
 endif
 
 LIB_SRC  := $(wildcard core/*.cpp nn/*.cpp models/*.cpp data/*.cpp) core/kernels/dispatch.cpp $(KERNELS:%=core/kernels/%.cpp)
-APPS     := $(filter-out options,$(patsubst apps/%.cpp,%,$(wildcard apps/*.cpp)))
+SHARED   := options run language# of apps/: no app, linked into all of them
+APPS     := $(filter-out $(SHARED),$(patsubst apps/%.cpp,%,$(wildcard apps/*.cpp)))
 TEST_SRC := $(wildcard tests/*.cpp tests/*/*.cpp)
 obj       = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 LIB      := $(BUILD)/libqiudao.a
@@ -37,10 +38,10 @@ $(BUILD)/%.o: %.cpp Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(QD_FLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
 
-$(BIN)/%: $(BUILD)/apps/%.o $(BUILD)/apps/options.o $(LIB)
+$(BIN)/%: $(BUILD)/apps/%.o $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) $^ $(LDLIBS) -o $@
-$(BUILD)/test: $(call obj,$(TEST_SRC)) $(BUILD)/apps/options.o $(LIB)
+$(BUILD)/test: $(call obj,$(TEST_SRC)) $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
 	$(CXX) $(CXXFLAGS) $^ $(LDLIBS) -o $@
 
 test: all ## build and run all tests

@@ -239,6 +239,7 @@ Header read_header(const InputFile& file) {
   QD_CHECK(length <= room, file.path(), str("expected a header of ", length, " bytes, the file has ", room, " more"), cut_hint);
   std::string json(length, '\0');
   file.read(json.data(), length, sizeof length);
+  QD_CHECK(json.find('\0') == json.npos, file.path(), "expected a header in JSON, it holds a zero byte", damage_hint);
   HeaderReader reader(file.path());
   nlohmann::json::sax_parse(json, &reader);
 

@@ -27,7 +27,7 @@ namespace {
 #include "core/kernels/gemm_out.inl"      // how results leave: bias, activation, residual
 #include "core/kernels/gemm_skinny.inl"   // products with a few rows or columns
 #include "core/kernels/gemm.inl"          // the product engine
-#include "core/kernels/attention.inl"            // attention: blocks, online softmax
+#include "core/kernels/attention.inl"     // attention: blocks of keys, online softmax
 #include "core/kernels/attention_backward.inl"   // its gradient
 #include "core/kernels/optimiser.inl"     // AdamW, LAMB's direction, momentum
 

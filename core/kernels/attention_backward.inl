@@ -130,13 +130,16 @@ void attention_gradient(const Attention& a, const AttentionGradient& g) {
     const int64_t parts = pieces(a.keys, key_block);
     run_tasks(parallel, owners * parts, [&](int64_t part) {
       const int64_t owner = part / parts, first = part % parts * key_block, count = least(key_block, a.keys - first);
-      float* dk = partial + owner * shares * 2 * size + first * d;
-      for (int64_t share = 1; share < shares; ++share)
-        for (float* to : {dk, dk + size})
+      float *dk = partial + owner * shares * 2 * size + first * d, *dv = dk + size;
+      const auto gather = [&](float* sum) {
+        for (int64_t share = 1; share < shares; ++share)
           vectors(0, count * d, [&](int64_t i, auto lanes) {
-            lanes.store(to + i, lanes.load(to + i) + lanes.load(to + share * 2 * size + i));
+            lanes.store(sum + i, lanes.load(sum + i) + lanes.load(sum + share * 2 * size + i));
           });
-      write(owner, first, count, dk, dk + size);
+      };
+      gather(dk);
+      gather(dv);
+      write(owner, first, count, dk, dv);
     });
   }
   if (g.dtable) {

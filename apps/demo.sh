@@ -1,0 +1,64 @@
+#!/bin/sh
+# The demo: a free Chinese text (Debian's fortunes-zh: proverbs, poems of Tang and Song), a small language model, about two minutes.
+#   DEMO_SECONDS=20 sh apps/demo.sh     trains for a shorter time
+#   DEMO_OFFLINE=1 sh apps/demo.sh      fetches nothing: the project's own sources are the text
+# Run from the root of the project, after `make bin/lm`. What is fetched stays in build/demo.
+set -eu
+
+bin=${BIN:-bin}
+cache=${BUILD:-build}/demo
+text=$cache/text
+seconds=${DEMO_SECONDS:-110}
+
+# No root is needed: where the system has no package lists, they go beside the package.
+download() { apt-get ${lists:-} download fortunes-zh; }
+update() {
+  mkdir -p lists/partial cache/archives/partial
+  lists="-o Dir::State::lists=$PWD/lists -o Dir::Cache=$PWD/cache"
+  apt-get $lists update
+}
+
+# The package's text files into $text, without escape sequences, separators and tables.
+fetch() {
+  [ -z "${DEMO_OFFLINE:-}" ] && command -v apt-get > /dev/null && command -v dpkg > /dev/null || return 1
+  rm -rf "$cache/package" "$cache/new"
+  mkdir -p "$cache/package" "$cache/new"
+  (cd "$cache/package" && { download || { update && download; }; } > apt.log 2>&1 && dpkg -x fortunes-zh_*.deb .) || return 1
+  escape=$(printf '\033')
+  for file in "$cache"/package/usr/share/games/fortunes/*; do
+    case $file in *.dat | *.u8) continue ;; esac
+    [ -f "$file" ] || continue
+    sed "s/$escape\[[0-9;]*[A-Za-z]//g; s/$escape//g" "$file" | grep -av -e '^%' -e '│' -e '┌' -e '├' -e '└' > "$cache/new/$(basename "$file").txt" || return 1
+  done
+  rm -rf "$cache/package" "$text"
+  mv "$cache/new" "$text"   # whole or not at all
+}
+
+if [ -d "$text" ] || fetch; then
+  data=$text
+  prompt=春
+  echo "demo: the text is Debian's fortunes-zh, $(cat "$text"/* | wc -c) bytes in $text"
+else
+  data="core nn models data apps tests"
+  prompt="// "
+  echo "demo: fortunes-zh cannot be fetched, is there no network? The text is this project's own source code."
+fi
+
+mkdir -p runs
+number=1
+while run=runs/demo-$(printf %03d $number) && [ -e "$run" ]; do number=$((number + 1)); done
+
+echo "demo: training for $seconds seconds; a tenth of the text is held out, val_loss is the loss on it"
+echo
+# $data is a list
+"$bin/lm" train --data $data --tokenizer char --layers 4 --heads 4 --width 128 --context 64 --batch 16 --lr 2e-3 --warmup 50 \
+  --max-seconds "$seconds" --eval-every 30s --out "$run"
+echo
+echo "demo: the trained model continues \"$prompt\":"
+echo
+printf '%s' "$prompt"
+"$bin/lm" sample --model "$run" --prompt "$prompt" --tokens 300
+echo
+echo "demo: the run is in $run (log.txt, metrics.jsonl, samples/, model.safetensors). More of it:"
+echo "  $bin/lm sample --model $run --prompt \"$prompt\""
+echo "  $bin/lm train --resume $run --max-seconds $((seconds * 5))"

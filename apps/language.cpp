@@ -1,0 +1,122 @@
+#include "apps/language.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <numbers>
+
+#include "apps/run.h"
+#include "core/autograd.h"
+#include "core/error.h"
+#include "core/safetensors.h"
+#include "core/utf8.h"
+#include "data/loader.h"
+
+namespace qd {
+namespace fs = std::filesystem;
+
+void ModelFlags::describe(Command& c) {
+  const auto positive = at_least(1);
+  c.group("Model")
+      .option("--layers", sizes.layers, "N", "blocks", positive)
+      .option("--heads", sizes.heads, "N", "attention heads in a block", positive)
+      .option("--width", sizes.width, "N", "numbers per token", positive)
+      .option("--context", sizes.context, "N", "tokens that the model sees", positive)
+      .option("--dropout", sizes.dropout, "P", "probability of dropping a number in training", fraction());
+  c.group("More about the model", true)
+      .choice("--positions", positions, {"learned", "sinusoidal", "rope", "alibi", "t5", "none"}, "how it knows the order of tokens")
+      .option("--rotary", sizes.rotary, "X", "part of each head's dimensions that rope turns", share())
+      .choice("--norm", norm, {"pre", "post", "deepnorm"}, "where the norms stand")
+      .choice("--norm-kind", norm_kind, {"layer", "rms"}, "what they are")
+      .choice("--activation", activation, {"gelu", "gelu-erf", "relu", "swiglu"}, "of the feed-forward layers")
+      .option("--kv-heads", sizes.kv_heads, "N", "heads of keys and values; 0: as many as --heads", at_least(0))
+      .option("--hidden", sizes.hidden, "N", "width of the feed-forward layers; 0: four times --width", at_least(0));
+}
+
+GPTConfig ModelFlags::config(int64_t vocabulary) const {
+  GPTConfig c = sizes;
+  c.vocab = vocabulary;
+  c.positions = positions_named(positions);
+  c.norm = norm_place_named(norm);
+  c.norm_kind = norm_kind_named(norm_kind);
+  c.activation = activation_named(activation);
+  check(c);
+  check_memory("--width", weight_count(c));
+  return c;
+}
+
+double Score::bits_per_byte() const { return nats / std::numbers::ln2 / static_cast<double>(bytes); }
+
+Score score(const GPT& model, const Tokenizer& tokenizer, const TokenStream& text, int64_t context, Progress* line) {
+  constexpr int64_t tokens_at_once = 8192;
+  const NoGrad off;
+  const WindowSequence windows(text, std::max<int64_t>(1, tokens_at_once / context), context);
+  int32_t first = 0;
+  text.read(0, {&first, 1});
+  Score s{.bytes = text.text_bytes() - std::ssize(tokenizer.bytes(first))};
+  for (int64_t i = 0; i < windows.size() && !interrupted(); ++i) {
+    const auto [inputs, targets] = windows[i];
+    s.nats += static_cast<double>(model.loss(inputs, targets).item()) * static_cast<double>(targets.size());
+    s.tokens += targets.size();
+    if (line) line->update(static_cast<double>(s.tokens) / static_cast<double>(windows.targets()), str("loss ", s.loss()));
+  }
+  return s;
+}
+
+LanguageModel load_language_model(const std::string& folder, int64_t context) {
+  QD_CHECK(!folder.empty(), "--model", "expected the directory of a model, got none", "--model runs/lm-001");
+  GPTConfig config = read_config(folder);
+  QD_CHECK(context <= config.context || config.positions != PositionKind::learned, "--context",
+           str("expected at most ", config.context, ", the positions that this model has learned, got ", context));
+  config.context = std::max(config.context, context);
+
+  const std::string path = (fs::path(folder) / "model.safetensors").string();
+  std::error_code ignored;
+  QD_CHECK(fs::exists(path, ignored), folder, "expected the directory of a model, it holds no model.safetensors",
+           "a training run writes it when it is evaluated or saved first");
+  constexpr double fewest_bytes = 2;   // of a weight in a file
+  QD_CHECK(weight_count(config) * fewest_bytes <= static_cast<double>(fs::file_size(path, ignored)), path,
+           str("expected the ", weight_count(config), " weights that config.json speaks of, the file is too small for them"),
+           "do the two files belong together?");
+  LanguageModel lm{std::make_unique<GPT>(config), load_tokenizer(folder)};
+  QD_CHECK(lm.tokenizer->size() == config.vocab, folder,
+           str("expected a tokenizer of ", config.vocab, " ids, as config.json says, got one of ", lm.tokenizer->size()),
+           "do the two files belong together?");
+  try {
+    lm.model->load(read_safetensors(path));
+  } catch (const Error& error) {
+    const bool named = std::string(error.what()).find(path) != std::string::npos;
+    fail(named ? "model" : path, error.what(), error.hint());
+  }
+  lm.model->evaluate();
+  return lm;
+}
+
+void note_problems(const Corpus& corpus) {
+  for (const std::string& note : corpus.notes) log(note);
+  const int64_t broken = broken_bytes(corpus.training) + broken_bytes(corpus.held_out);
+  if (broken > 0) warn(str(broken, " bytes of the text are not UTF-8; they are taken as single bytes"));
+}
+
+void TextOutput::add(std::string_view bytes) {
+  static const bool terminal = isatty(STDOUT_FILENO) == 1;
+  waiting_ += bytes;
+  const size_t whole = complete_utf8_prefix(waiting_);
+  if (whole == 0) return;
+  std::string text;
+  for (std::string_view rest = std::string_view(waiting_).substr(0, whole); !rest.empty();) {
+    const Utf8Char c = decode_utf8(rest);
+    append_utf8(text, c.code);
+    rest.remove_prefix(static_cast<size_t>(c.length));
+  }
+  waiting_.erase(0, whole);
+  last_ = text.back();
+  print(terminal ? printable(text) : text);
+}
+
+void TextOutput::finish() {
+  if (last_ != '\n') print("\n");
+}
+
+}  // namespace qd
