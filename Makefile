@@ -33,10 +33,9 @@ $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/core/kernels/%.o: QD_FLAGS += $(FLAGS_$*)
 $(BUILD)/%.o: %.cpp Makefile
 	@mkdir -p $(@D)
-	$(CXX) $(QD_FLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+	$(CXX) $(QD_FLAGS) $(FLAGS_$(*F)) $(CXXFLAGS) -MMD -MP -c $< -o $@
 
 $(BIN)/%: $(BUILD)/apps/%.o $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
 	@mkdir -p $(@D)

@@ -23,10 +23,11 @@ constexpr const char* stale_hint = "compute the loss again before a second backw
 
 bool newer(const Ref<Node>& a, const Ref<Node>& b) { return a->number < b->number; }   // the heap's top has the largest number
 
-// A gradient that anyone else holds is copied before something is added to it.
-void make_unique(Tensor& gradient) {
-  const Storage& storage = *gradient.storage();
-  if (storage.owners.load(std::memory_order_acquire) > 1 || storage.arena) gradient = gradient.clone();
+// A gradient that anyone else holds is copied before something is added to it. A parameter's place in the arena is its own.
+void make_unique(Node& target) {
+  const Storage& storage = *target.gradient.storage();
+  if (target.leaf && storage.arena) return;
+  if (storage.owners.load(std::memory_order_acquire) > 1 || storage.arena) target.gradient = target.gradient.clone();
 }
 
 struct NoGradient final : Node {
@@ -120,8 +121,8 @@ Destination Sink::into(int input) {
   const bool add = std::exchange(target.touched, true);
   if (!target.gradient.defined()) {
     target.gradient = empty(target.shape);
-  } else if (!target.leaf) {
-    make_unique(target.gradient);
+  } else {
+    make_unique(target);
   }
   return {target.gradient.mutable_data(), add};
 }
@@ -131,7 +132,7 @@ void Sink::give(int input, Tensor gradient) {
   QD_CHECK(gradient.shape() == target.shape, node_.name,
            str("expected a gradient of shape ", target.shape.str(), " for input ", input, ", got ", gradient.shape().str()));
   if (target.touched) {
-    if (!target.leaf || !target.gradient.storage()->arena) make_unique(target.gradient);
+    make_unique(target);
     kernels().scale_add(gradient.size(), 1, gradient.data(), target.gradient.mutable_data());
   } else if (target.gradient.defined()) {
     target.gradient.copy_from(gradient);

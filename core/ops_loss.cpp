@@ -1,6 +1,7 @@
 // Tables of vectors and the losses over them, with their gradients.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "core/error.h"
 #include "core/ops.h"
@@ -8,7 +9,7 @@
 namespace qd {
 namespace {
 
-void expect_ids(const char* op, const Tensor& ids, int64_t vocabulary, int32_t allowed) {
+void expect_ids(const char* op, const Tensor& ids, int64_t vocabulary, std::optional<int32_t> allowed = {}) {
   for (const int32_t id : ids.values<int32_t>())
     QD_CHECK((id >= 0 && id < vocabulary) || id == allowed, op, str("expected ids below the vocabulary of ", vocabulary, ", got ", id),
              "was the text encoded with the model's tokenizer?");
@@ -37,7 +38,7 @@ void send_scaled(Sink& to, int input, const Tensor& dy, const Tensor& g) {
 // dtable[id] += dy of every place where id stands
 Tensor embedding(const Tensor& table, const Tensor& ids) {
   QD_CHECK(table.rank() == 2, "embedding", str("expected a table (V, C), got ", table.shape().str()));
-  expect_ids("embedding", ids, table.dim(0), 0);
+  expect_ids("embedding", ids, table.dim(0));
   std::vector<int64_t> dims(ids.shape().begin(), ids.shape().end());
   dims.push_back(table.cols());
   Tensor y = empty(Shape(dims));

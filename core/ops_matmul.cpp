@@ -62,6 +62,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose
     }
     if (!shared) return kernels().gemm(g);
     g.batch = 1;         // one matrix for all: its gradient is the sum, added in order
+    if (batch == 0 && !add) kernels().fill(k * n, 0, db);
     for (int64_t i = 0; i < batch; ++i) {
       kernels().gemm(g);
       g.out.add = true;

@@ -84,14 +84,17 @@ inline void keep(V& x) {
 float multiply_adds(int64_t steps) {
   constexpr int chains = 12;
   V sum[chains];
+#pragma GCC unroll 12
   for (int i = 0; i < chains; ++i) sum[i] = set1(float(i));
-  for (int64_t s = 0; s < steps; ++s)
+  for (int64_t s = 0; s < steps; ++s) {
 #pragma GCC unroll 12
     for (int i = 0; i < chains; ++i) {
       sum[i] = fma(sum[i], set1(0.999f), set1(0.001f));
       keep(sum[i]);
     }
+  }
   V total = zero();
+#pragma GCC unroll 12
   for (int i = 0; i < chains; ++i) total += sum[i];
   return reduce_add(total);
 }

@@ -152,7 +152,7 @@ void cross_entropy(int64_t rows, int64_t cols, float* x, const int32_t* target, 
     }
     const float maximum = row_max(cols, row), hit = row[target[r]];
     const double total = exponentials(cols, row, maximum, gradient ? row : nullptr);
-    losses[r] = float(__builtin_log(total) + double(maximum) - double(hit));
+    losses[r] = float(__builtin_log(total) + (double(maximum) - double(hit)));
     if (!gradient) return;
     const V factor = set1(float(scale / total));
     vectors(0, cols, [&](int64_t i, auto lanes) { lanes.store(row + i, factor * lanes.load(row + i)); });

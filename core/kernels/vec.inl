@@ -73,30 +73,29 @@ inline V square_root(V x) {
 }
 #endif
 
-// The lanes as one number. Pairs half a vector apart meet first, then quarters: a fixed order.
+// The lanes as one number: pairs half a vector apart meet first, then quarters, in a fixed order.
 template <class Meet>
 inline float fold(V x, Meet meet) {
-  alignas(64) float lane[W];
-  store(lane, x);
-  for (int half = W / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lane[i] = meet(lane[i], lane[i + half]);
-  return lane[0];
-}
-#if defined(__AVX512F__) || defined(__AVX2__)
-inline float reduce_add(V x) {
 #if defined(__AVX512F__)
-  const __m256 y = _mm256_add_ps(_mm512_castps512_ps256((__m512)x), _mm512_extractf32x8_ps((__m512)x, 1));
+  typedef float Eight __attribute__((vector_size(32)));
+  const Eight y = meet(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));
 #else
-  const __m256 y = (__m256)x;
+  const V y = x;
 #endif
-  __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-  z = _mm_add_ps(z, _mm_movehl_ps(z, z));
-  return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+  typedef float Four __attribute__((vector_size(16)));
+#if defined(__AVX2__)
+  const Four z = meet(__builtin_shufflevector(y, y, 0, 1, 2, 3), __builtin_shufflevector(y, y, 4, 5, 6, 7));
+#else
+  const Four z = y;
+#endif
+  return meet(meet(z[0], z[2]), meet(z[1], z[3]));
 }
-#else
-inline float reduce_add(V x) { return fold(x, [](float a, float b) { return a + b; }); }
-#endif
-inline float reduce_max(V x) { return fold(x, [](float a, float b) { return a > b ? a : b; }); }
+inline float reduce_add(V x) {
+  return fold(x, [](auto a, auto b) { return a + b; });
+}
+inline float reduce_max(V x) {
+  return fold(x, [](auto a, auto b) { return a > b ? a : b; });
+}
 
 // e^x = 2^n e^r, |r| <= ln 2 / 2. Below -87.3 zero (no denormals), above 88.7 infinity. 1 ulp.
 inline V exp(V x) {
