@@ -25,7 +25,8 @@ void ModelFlags::describe(Command& c) {
       .option("--context", sizes.context, "N", "tokens that the model sees", positive)
       .option("--dropout", sizes.dropout, "P", "probability of dropping a number in training", fraction());
   c.group("More about the model", true)
-      .choice("--positions", positions, {"learned", "sinusoidal", "rope", "alibi", "t5", "none"}, "how it knows the order of tokens")
+      .choice("--positions", positions, {"learned", "sinusoidal", "rope", "alibi", "t5", "none"},
+              "how it knows the order of tokens")
       .option("--rotary", sizes.rotary, "X", "part of each head's dimensions that rope turns", share())
       .choice("--norm", norm, {"pre", "post", "deepnorm"}, "where the norms stand")
       .choice("--norm-kind", norm_kind, {"layer", "rms"}, "what they are")
@@ -97,6 +98,12 @@ void note_problems(const Corpus& corpus) {
   for (const std::string& note : corpus.notes) log(note);
   const int64_t broken = broken_bytes(corpus.training) + broken_bytes(corpus.held_out);
   if (broken > 0) warn(str(broken, " bytes of the text are not UTF-8; they are taken as single bytes"));
+}
+
+std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, const GenerateOptions& options) {
+  const auto ids = generate(model, tokenizer.encode(prompt), options, [](int32_t) { return !interrupted(); });
+  const std::string text = tokenizer.decode(ids);
+  return text.substr(0, complete_utf8_prefix(text));
 }
 
 void TextOutput::add(std::string_view bytes) {

@@ -10,6 +10,7 @@
 #include "data/text.h"
 #include "data/tokenizer.h"
 #include "data/tokens.h"
+#include "models/generate.h"
 #include "models/gpt.h"
 
 namespace qd {
@@ -25,14 +26,15 @@ struct ModelFlags {
 
 // How well a model predicts a text: every token but the first, each from those before it in its window.
 struct Score {
-  double nats = 0;                              // over all predicted tokens
-  int64_t tokens = 0;                           // predicted
-  int64_t bytes = 0;                            // of the text that they stand for
+  double nats = 0;      // over all predicted tokens
+  int64_t tokens = 0;   // predicted
+  int64_t bytes = 0;    // of the text that they stand for
   double loss() const { return nats / static_cast<double>(tokens); }
   double bits_per_byte() const;
 };
 
-// Windows of `context` inputs side by side, the last one shorter (WindowSequence). Ends early when a signal asks a trainer to leave.
+// Windows of `context` inputs side by side, the last one shorter (WindowSequence). Ends early when a signal asks a trainer to
+// leave.
 Score score(const GPT& model, const Tokenizer& tokenizer, const TokenStream& text, int64_t context, Progress* line = nullptr);
 
 // A directory with config.json, model.safetensors and a tokenizer, ready for use, in evaluation mode.
@@ -40,22 +42,25 @@ struct LanguageModel {
   std::unique_ptr<GPT> model;
   std::unique_ptr<Tokenizer> tokenizer;
 };
-// context: the longest window, 0 for that of the file. Throws Error: something is missing, damaged, does not fit, or a context that is
-// longer than the learned positions.
+// context: the longest window, 0 for that of the file. Throws Error: something is missing, damaged or does not fit, or the context
+// is longer than the learned positions.
 LanguageModel load_language_model(const std::string& folder, int64_t context = 0);
 
 // What one would want to know about a corpus: files skipped, bytes that are not UTF-8.
 void note_problems(const Corpus& corpus);
 
-// Text that comes in pieces, on standard output as soon as its characters are whole. Broken bytes become U+FFFD, and on a terminal
-// control characters are shown, not sent.
+// What a model writes after `prompt`: whole characters only. Ends early when a signal asks a trainer to leave.
+std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, const GenerateOptions& options);
+
+// Text that comes in pieces, on standard output as soon as its characters are whole. Broken bytes become U+FFFD, and on a
+// terminal control characters are shown, not sent.
 class TextOutput {
  public:
-  void add(std::string_view bytes);             // throws Error: standard output cannot be written
-  void finish();                                // ends the line
+  void add(std::string_view bytes);   // throws Error: standard output cannot be written
+  void finish();                      // ends the line
 
  private:
-  std::string waiting_;                         // the beginning of a character
+  std::string waiting_;   // the beginning of a character
   char last_ = '\n';
 };
 

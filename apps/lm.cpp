@@ -37,7 +37,8 @@ int train(TrainOptions& o, const Command& command) {
   config.recompute = o.train.recompute;
 
   const auto seed = static_cast<uint64_t>(o.train.seed);
-  WindowLoader batches(TokenStream(*tokenizer, corpus.training), {.batch = o.train.batch, .context = config.context, .seed = seed});
+  WindowLoader batches(TokenStream(*tokenizer, corpus.training),
+                       {.batch = o.train.batch, .context = config.context, .seed = seed});
   const TokenStream held_out(*tokenizer, own_val ? val.training : corpus.held_out);
   const bool evaluates = own_val || held_out_part > 0;
   QD_CHECK(!evaluates || held_out.size() >= 2, own_val ? "--val" : "--val-fraction",
@@ -47,10 +48,10 @@ int train(TrainOptions& o, const Command& command) {
   model.initialize(seed);
   const auto optimizer = o.train.make_optimizer(model);
 
-  const RunDirectory run(o.train, "lm");
+  const std::string run = o.train.open_run("lm");
   TrainerOptions options = o.train.trainer();
   options.units = o.train.batch * config.context;
-  Trainer trainer(model, *optimizer, options, {.out = run.path, .parts = {{"loader", &batches}}});
+  Trainer trainer(model, *optimizer, options, {.out = run, .parts = {{"loader", &batches}}});
   trainer.loss = [&] {
     const Batch b = batches.next();
     return model.loss(b.inputs, b.targets);
@@ -61,32 +62,28 @@ int train(TrainOptions& o, const Command& command) {
       return Values{{"val_loss", s.loss()}, {"bits_per_byte", s.bits_per_byte()}};
     };
   }
-  const auto sample = [&] {
-    const auto ids = generate(model, tokenizer->encode("\n"), {.tokens = o.sample, .temperature = 0.8, .seed = seed},
-                              [](int32_t) { return !interrupted(); });
-    const std::string text = tokenizer->decode(ids);
-    return text.substr(0, complete_utf8_prefix(text));
-  };
+  const auto sample = [&] { return write_text(model, *tokenizer, "\n", {.tokens = o.sample, .temperature = 0.8, .seed = seed}); };
   if (o.sample > 0) trainer.sample = sample;
 
-  log(str(model.parameter_count(), " parameters, ", tokenizer->size(), " ids, ", batches.tokens().size(), " tokens to learn from, ",
-          held_out.size(), " held out; the run is in ", run.path));
+  log(str(model.parameter_count(), " parameters, ", tokenizer->size(), " ids, ", batches.tokens().size(),
+          " tokens to learn from, ", held_out.size(), " held out; the run is in ", run));
   note_problems(corpus);
   note_problems(val);
   if (resumed) {
     trainer.resume();
   } else {
-    write_config(run.path, config);
-    tokenizer->save(run.path);
+    write_config(run, config);
+    tokenizer->save(run);
   }
-  write_file(run.file("run.json"), command.run_file());
+  write_file(run + "/run.json", command.run_file());
   if (!resumed && o.sample > 0) {
     model.evaluate();
     log("before training:\n" + sample());
   }
   const TrainResult result = trainer();
   const auto figure = [&](const char* name) { return find(result.best, name) ? *find(result.best, name) : NAN; };
-  return finish(o.train, result, "tokens", run.path, {{"val_loss", figure("val_loss")}, {"bits_per_byte", figure("bits_per_byte")}});
+  return finish(o.train, result, "tokens", run,
+                {{"val_loss", figure("val_loss")}, {"bits_per_byte", figure("bits_per_byte")}});
 }
 
 struct UseOptions {
@@ -98,6 +95,7 @@ struct UseOptions {
 };
 
 int evaluate(const UseOptions& o) {
+  QD_CHECK(!o.data.empty(), "--data", "expected a text to evaluate on, got none", "--data book.txt");
   const LanguageModel lm = load_language_model(o.model, o.context);
   const Corpus corpus = read_corpus(o.data, 0);
   note_problems(corpus);

@@ -35,9 +35,8 @@ std::string joined(const Texts& names, const char* last, const char* between = "
 }
 
 std::string quoted(const std::string& argument) {   // as a shell reads it
-  const bool plain = !argument.empty() && argument.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=./:,+@") ==
-                                              std::string::npos;
-  if (plain) return argument;
+  const auto plain = [](unsigned char c) { return std::isalnum(c) || std::strchr("-_=./:,+@", c); };
+  if (!argument.empty() && std::all_of(argument.begin(), argument.end(), plain)) return argument;
   std::string out = "'";
   for (const char c : argument) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return out + "'";
@@ -47,8 +46,9 @@ std::string described(const Range& r, const char* kind) {
   const bool low = r.low > Range{}.low, high = r.high < Range{}.high;
   std::string out = kind;
   if (low) out += str(r.with_low ? (high && r.with_high ? " from " : " of at least ") : " above ", r.low);
-  if (high) out += str(low ? (r.with_low && r.with_high ? " to " : " and ") : " ", r.with_high ? (low && r.with_low ? "" : "at most ") : "below ", r.high);
-  return out;
+  if (!high) return out;
+  const char* joint = !low ? " " : r.with_low && r.with_high ? " to " : " and ";
+  return out + str(joint, !r.with_high ? "below " : low && r.with_low ? "" : "at most ", r.high);
 }
 
 template <class T>
@@ -57,8 +57,8 @@ T number(const std::string& name, const std::string& text, const Range& range, c
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   const auto v = static_cast<double>(value);
-  const bool fits = error == std::errc() && stop == end && std::isfinite(v) && (range.with_low ? v >= range.low : v > range.low) &&
-                    (range.with_high ? v <= range.high : v < range.high);
+  const bool fits = error == std::errc() && stop == end && std::isfinite(v) &&
+                    (range.with_low ? v >= range.low : v > range.low) && (range.with_high ? v <= range.high : v < range.high);
   QD_CHECK(fits, name, str("expected ", described(range, kind), ", got '", text, "'"));
   return value;
 }
@@ -117,13 +117,15 @@ std::string nearest(const std::string& word, const Texts& candidates) {
 
 struct Command::Impl {
   CLI::App* parser = nullptr;
-  std::string full_name, about, line;   // "lm train"; the command line
+  std::string full_name, line;   // "lm train"; the command line
   std::function<int()> run;
   std::vector<std::unique_ptr<Slot>> slots = {};
   std::string title = "Options";
   bool hidden = false, help = false, help_all = false;
-  Slot* file_slots[2] = {};             // --config and --resume: not frozen, frozen
+  Slot* file_slots[2] = {};   // --config and --resume: not frozen, frozen
   Texts free = {};
+  std::string first_line = {};   // of a resumed run: the command line that began it, and those that went on with it
+  Texts resumed = {};
 
   Slot& add(const std::string& name, const char* what, std::string help_text, std::function<void(const Texts&)> set,
             std::function<ordered_json()> get, int values) {
@@ -133,7 +135,8 @@ struct Command::Impl {
     slot.is_list = values > 1;
     slot.hidden = hidden;
     const ordered_json initial = slot.get();
-    if (!slot.is_flag && initial.is_primitive() && initial != "" && !(initial.is_number() && initial < 0)) {
+    const bool shows = initial.is_primitive() && initial != "" && initial != "\n";
+    if (!slot.is_flag && shows && !(initial.is_number() && initial < 0)) {
       help_text += " [" + (initial.is_number_float() ? str(initial.get<double>()) : as_text(name, initial)) + "]";
     }
     const auto collect = [&slot](const Texts& texts) {
@@ -159,9 +162,11 @@ struct Command::Impl {
 
   void reject_extras(const Texts& extras) const {
     if (extras.empty()) return;
-    const auto option = std::find_if(extras.begin(), extras.end(), [](const std::string& e) { return e.size() > 1 && e[0] == '-'; });
+    const auto option =
+        std::find_if(extras.begin(), extras.end(), [](const std::string& e) { return e.size() > 1 && e[0] == '-'; });
     if (option == extras.end()) {
-      fail(full_name, str("expected options, got '", extras.front(), "'"), "values follow their option: --name value; quote a value with blanks");
+      fail(full_name, str("expected options, got '", extras.front(), "'"),
+           "values follow their option: --name value; quote a value with blanks");
     }
     const std::string name = option->substr(0, option->find('=')), near = nearest(name, names());
     fail(name, str("expected an option of ", full_name, ", got '", name, "'"), near.empty() ? "" : "did you mean " + near + "?");
@@ -178,13 +183,14 @@ struct Command::Impl {
              str(resume->name, " reads the options of the run itself"));
     if (typed(resume)) {
       for (const auto& slot : slots) {
-        const bool may = slot.get() == resume || !typed(slot.get()) || std::find(free.begin(), free.end(), slot->name) != free.end();
-        QD_CHECK(may, slot->name, str("expected no change of it with ", resume->name, ", got ", joined(slot->typed, " ")),
+        const bool is_free = slot.get() == resume || std::find(free.begin(), free.end(), slot->name) != free.end();
+        QD_CHECK(is_free || !typed(slot.get()), slot->name,
+                 str("expected no change of it with ", resume->name, ", got ", joined(slot->typed, " ")),
                  str("a run goes on as it began; only ", joined(free, " and "), " may be given"));
       }
     }
-    if (typed(config)) read(config->typed.front());
-    if (typed(resume)) read(resume->typed.front());
+    if (typed(config)) read(config->typed.front(), false);
+    if (typed(resume)) read(resume->typed.front(), true);
     for (const auto& slot : slots) {
       if (typed(slot.get())) apply(*slot, slot->typed);
     }
@@ -196,14 +202,20 @@ struct Command::Impl {
     slot.known = true;
   }
 
-  void read(const std::string& given) {
+  void read(const std::string& given, bool goes_on) {
     std::error_code ignored;
-    const std::string path = fs::is_directory(given, ignored) ? (fs::path(given) / "run.json").string() : given;
-    QD_CHECK(fs::exists(path, ignored), path, "expected the file of a run's options, there is none", "a run directory holds run.json");
+    const std::string path = goes_on || fs::is_directory(given, ignored) ? (fs::path(given) / "run.json").string() : given;
+    QD_CHECK(fs::exists(path, ignored), path, "expected the file of a run's options, there is none",
+             "a run directory holds run.json");
     try {
       const auto file = ordered_json::parse(read_file(path));
-      QD_CHECK(file.is_object() && file.contains("options") && file["options"].is_object(), path, "expected an object with 'options'",
-               "a run directory holds such a run.json");
+      QD_CHECK(file.is_object() && file.contains("options") && file["options"].is_object(), path,
+               "expected an object with 'options'", "a run directory holds such a run.json");
+      if (goes_on) {
+        first_line = file.value("command", "");
+        resumed = file.value("resumed", Texts());
+        resumed.push_back(line);
+      }
       const std::string app = file.value("app", full_name);
       QD_CHECK(app == full_name, path, str("expected the options of ", full_name, ", got those of ", app));
       for (const auto& [key, value] : file["options"].items()) {
@@ -212,7 +224,8 @@ struct Command::Impl {
         QD_CHECK(slot && slot->kept, path, str("expected an option of ", full_name, ", got '", key, "'"),
                  near.empty() ? "" : "did you mean " + near.substr(2) + "?");
         Texts texts;
-        for (const ordered_json& one : value.is_array() ? value : ordered_json::array({value})) texts.push_back(as_text(path + ": " + key, one));
+        const ordered_json list = value.is_array() ? value : ordered_json::array({value});
+        for (const ordered_json& one : list) texts.push_back(as_text(path + ": " + key, one));
         try {
           apply(*slot, texts);
         } catch (const Error& error) {
@@ -241,17 +254,20 @@ Command::Command(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Command::~Command() = default;
 
 Command& Command::option(const std::string& name, int64_t& value, Help what, Help help, Range range) {
-  impl_->add(name, what, help, [=, &value](const Texts& t) { value = number<int64_t>(name, t.front(), range, "a whole number"); },
-             [&value] { return ordered_json(value); }, 1);
+  impl_->add(
+      name, what, help, [=, &value](const Texts& t) { value = number<int64_t>(name, t.front(), range, "a whole number"); },
+      [&value] { return ordered_json(value); }, 1);
   return *this;
 }
 Command& Command::option(const std::string& name, double& value, Help what, Help help, Range range) {
-  impl_->add(name, what, help, [=, &value](const Texts& t) { value = number<double>(name, t.front(), range, "a number"); },
-             [&value] { return ordered_json(value); }, 1);
+  impl_->add(
+      name, what, help, [=, &value](const Texts& t) { value = number<double>(name, t.front(), range, "a number"); },
+      [&value] { return ordered_json(value); }, 1);
   return *this;
 }
 Command& Command::option(const std::string& name, std::string& value, Help what, Help help) {
-  impl_->add(name, what, help, [&value](const Texts& t) { value = t.front(); }, [&value] { return ordered_json(value); }, 1);
+  impl_->add(
+      name, what, help, [&value](const Texts& t) { value = t.front(); }, [&value] { return ordered_json(value); }, 1);
   return *this;
 }
 Command& Command::option(const std::string& name, std::vector<std::string>& values, Help what, Help help) {
@@ -261,25 +277,30 @@ Command& Command::option(const std::string& name, std::vector<std::string>& valu
     for (const std::string& v : values) list.push_back(fs::exists(v, ignored) ? fs::absolute(v).lexically_normal().string() : v);
     return list;
   };
-  impl_->add(name, what, help, [&values](const Texts& t) { values = t; }, get, CLI::detail::expected_max_vector_size);
+  impl_->add(
+      name, what, help, [&values](const Texts& t) { values = t; }, get, CLI::detail::expected_max_vector_size);
   return *this;
 }
 Command& Command::option(const std::string& name, Every& value, Help help) {
-  impl_->add(name, "N|Ss", help, [=, &value](const Texts& t) { value = every(name, t.front()); }, [&value] { return shown(value); }, 1);
+  impl_->add(
+      name, "N|Ss", help, [=, &value](const Texts& t) { value = every(name, t.front()); }, [&value] { return shown(value); }, 1);
   return *this;
 }
 Command& Command::choice(const std::string& name, std::string& value, std::vector<std::string> names, Help help) {
   const auto set = [=, &value](const Texts& t) {
     const std::string near = nearest(t.front(), names);
     QD_CHECK(std::find(names.begin(), names.end(), t.front()) != names.end(), name,
-             str("expected ", joined(names, " or "), ", got '", t.front(), "'"), near.empty() ? "" : "did you mean " + near + "?");
+             str("expected ", joined(names, " or "), ", got '", t.front(), "'"),
+             near.empty() ? "" : "did you mean " + near + "?");
     value = t.front();
   };
-  impl_->add(name, joined(names, "|", "|").c_str(), help, set, [&value] { return ordered_json(value); }, 1);
+  impl_->add(
+      name, joined(names, "|", "|").c_str(), help, set, [&value] { return ordered_json(value); }, 1);
   return *this;
 }
 Command& Command::flag(const std::string& name, bool& value, Help help) {
-  impl_->add(name, "", help, [&value](const Texts& t) { value = t.front() == "true"; }, [&value] { return ordered_json(value); }, 0);
+  impl_->add(
+      name, "", help, [&value](const Texts& t) { value = t.front() == "true"; }, [&value] { return ordered_json(value); }, 0);
   return *this;
 }
 
@@ -309,8 +330,12 @@ bool Command::known(const std::string& name) const {
 std::string Command::name() const { return impl_->full_name; }
 
 std::string Command::run_file() const {
-  ordered_json file = {{"app", impl_->full_name}, {"version", program_version},  {"command", impl_->line},
-                       {"instruction_set", kernels().name}, {"precision", "f32"}, {"threads", threads()}};
+  ordered_json file = {{"app", impl_->full_name}, {"version", program_version}};
+  file["command"] = impl_->resumed.empty() ? impl_->line : impl_->first_line;
+  if (!impl_->resumed.empty()) file["resumed"] = impl_->resumed;
+  file["instruction_set"] = kernels().name;
+  file["precision"] = "f32";   // what products are computed in, whatever --precision asks for
+  file["threads"] = threads();
   for (const auto& slot : impl_->slots) {
     if (slot->kept) file["options"][slot->name.substr(2)] = slot->get();
   }
@@ -323,27 +348,32 @@ struct App::Impl {
     parser.add_flag("-h,--help", help, "this text");
   }
 
-  std::string name;
+  std::string name, explains = "bin/" + name + " --help explains the options";   // the hint where an error has none
   CLI::App parser;
   bool help = false;
   std::vector<std::unique_ptr<Command>> commands = {};
 
   // The command that the command line chose, with all its values in place; null when it asked for help.
   Command::Impl* parse(int argc, char** argv) {
+    Command::Impl* chosen = nullptr;
+    const auto choose = [&] {
+      for (const auto& command : commands) {
+        Command::Impl& c = *command->impl_;
+        if (c.parser == &parser || c.parser->parsed()) chosen = &c;
+      }
+      if (chosen) explains = "bin/" + chosen->full_name + " --help explains the options";
+    };
     try {
       parser.parse(argc, argv);
-    } catch (const CLI::ArgumentMismatch& error) {   // "--steps: 1 required ..."
+    } catch (const CLI::ArgumentMismatch& error) {   // "--steps: 1 required", "--steps: At most 1 required but received 2"
+      choose();
       const std::string what = error.what(), option = what.substr(0, what.find(':'));
-      const bool none = what.find("required") != std::string::npos;
+      const bool none = what.find("received") == std::string::npos;
       fail(option, none ? "expected a value, got none" : "expected to be given once, got it again");
     } catch (const CLI::ParseError& error) {
       fail(name, error.what());
     }
-    Command::Impl* chosen = nullptr;
-    for (const auto& command : commands) {
-      Command::Impl& c = *command->impl_;
-      if (c.parser == &parser || c.parser->parsed()) chosen = &c;
-    }
+    choose();
     if (!chosen) {
       if (const Texts extras = parser.remaining(); !help && !extras.empty()) unknown_command(extras.front());
       print(parser.help());
@@ -373,8 +403,10 @@ App::~App() = default;
 
 Command& App::command(const std::string& name, const std::string& about, std::function<int()> run) {
   CLI::App* parser = name.empty() ? &impl_->parser : impl_->parser.add_subcommand(name, about);
-  auto command = std::make_unique<Command::Impl>(
-      Command::Impl{.parser = parser, .full_name = impl_->name + (name.empty() ? "" : " " + name), .about = about, .line = "", .run = std::move(run)});
+  auto command = std::make_unique<Command::Impl>();
+  command->parser = parser;
+  command->full_name = impl_->name + (name.empty() ? "" : " " + name);
+  command->run = std::move(run);
   parser->allow_extras()->get_formatter()->column_width(28);
   if (!name.empty()) {
     parser->set_help_flag("");
@@ -394,7 +426,8 @@ void complain(const std::string& message, const std::string& hint) {
 // A closed standard stream gets a descriptor on which reading and writing fail, so that no file of ours takes its place.
 void occupy_standard_streams() {
   for (int descriptor = 0; descriptor <= 2; ++descriptor) {
-    if (fcntl(descriptor, F_GETFD) < 0) [[maybe_unused]] const int same = open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);
+    if (fcntl(descriptor, F_GETFD) < 0) [[maybe_unused]]
+      const int same = open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);
   }
 }
 
@@ -402,7 +435,6 @@ void occupy_standard_streams() {
 
 int App::run(int argc, char** argv) {
   occupy_standard_streams();
-  std::string help = "bin/" + impl_->name + " --help explains the options";
   try {
     int status = 0;
     Command::Impl* command = nullptr;
@@ -411,18 +443,15 @@ int App::run(int argc, char** argv) {
     } else {
       command = impl_->parse(argc, argv);
     }
-    if (command) {
-      help = "bin/" + command->full_name + " --help explains the options";
-      status = command->run();
-    }
+    if (command) status = command->run();
     print("");
     return status;
   } catch (const Error& error) {
-    complain(error.what(), error.hint().empty() ? help : error.hint());
+    complain(error.what(), error.hint().empty() ? impl_->explains : error.hint());
   } catch (const std::bad_alloc&) {
     complain(str("[", impl_->name, "] expected more memory than there is"), "use smaller sizes: --batch, --context, --width");
   } catch (const std::exception& error) {
-    complain(str("[", impl_->name, "] ", error.what()), help);
+    complain(str("[", impl_->name, "] ", error.what()), impl_->explains);
   }
   return 1;
 }

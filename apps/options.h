@@ -34,8 +34,8 @@ constexpr Range from_to(double low, double high) { return {.low = low, .high = h
 constexpr Range fraction() { return {.low = 0, .high = 1, .with_high = false}; }   // [0, 1)
 constexpr Range share() { return {.low = 0, .high = 1, .with_low = false}; }       // (0, 1]
 
-// One command of an app. An option's variable holds its default and receives what the command line says; a name without dashes is an
-// argument by position. `what` stands for the value in the help: "N", "DIR".
+// One command of an app. An option's variable holds its default and receives what the command line says; a name without dashes is
+// an argument by position. `what` stands for the value in the help: "N", "DIR".
 class Command {
  public:
   using Help = const char*;
@@ -55,11 +55,11 @@ class Command {
   // The option just added is about this call and not about what is computed: it is not written to run.json.
   Command& not_kept();
 
-  bool given(const std::string& name) const;                      // on the command line
-  bool known(const std::string& name) const;                      // there or in the file of options
-  std::string name() const;                                       // "lm train"
-  // The text of a run.json: version, command line, instruction set, precision and threads, and all options but those not kept. Paths in
-  // lists become absolute, so that a run can be resumed from anywhere.
+  bool given(const std::string& name) const;   // on the command line
+  bool known(const std::string& name) const;   // there or in the file of options
+  std::string name() const;                    // "lm train"
+  // The text of a run.json: version, command line, instruction set, precision and threads, and all options but those not kept.
+  // Paths in lists become absolute, so that a run can be resumed from anywhere.
   std::string run_file() const;
 
   struct Impl;
@@ -81,8 +81,8 @@ class App {
   // `run` gives the exit status. An app without subcommands has one command, named "".
   Command& command(const std::string& name, const std::string& about, std::function<int()> run);
 
-  // Parses and runs. Every exception becomes a message and "HINT: ..." on standard error and status 1, and so does a standard output that
-  // cannot be written. Without arguments: the help, status 0, when there are subcommands.
+  // Parses and runs. Every exception becomes a message and "HINT: ..." on standard error and status 1, and so does a standard
+  // output that cannot be written. Without arguments: the help, status 0, when there are subcommands.
   int run(int argc, char** argv);
 
  private:

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -12,14 +11,8 @@
 namespace qd {
 namespace {
 
-std::string existing_run(const std::string& path) {
-  QD_CHECK(std::filesystem::is_directory(path), "--resume", str("expected the directory of a run, got '", path, "'"),
-           "a run that was saved has last.safetensors in its directory");
-  return path;
-}
-
 std::string directory_for(const TrainFlags& flags, const std::string& name) {
-  if (!flags.resume.empty()) return existing_run(flags.resume);
+  if (!flags.resume.empty()) return flags.resume;   // run.json was read from it
   if (flags.out.empty()) return next_run_directory("runs", name);
   claim_run_directory(flags.out);
   return flags.out;
@@ -30,7 +23,8 @@ std::string directory_for(const TrainFlags& flags, const std::string& name) {
 void TrainFlags::describe(Command& c) {
   c.group("Training")
       .option("--steps", steps, "N", "optimiser steps; 0: as many as --max-seconds allows", at_least(0))
-      .option("--max-seconds", max_seconds, "S", "time for loading and steps; 0: no limit. Alone it lifts the limit on steps", at_least(0))
+      .option("--max-seconds", max_seconds, "S", "time for loading and steps; 0: no limit. Alone it lifts the limit on steps",
+              at_least(0))
       .option("--batch", batch, "N", "samples in a step", from_to(1, 1 << 20))
       .option("--lr", lr, "X", "learning rate after the warm-up", above(0))
       .option("--eval-every", eval_every, "evaluate each N steps or S seconds; 0: at the end only")
@@ -87,24 +81,31 @@ std::unique_ptr<Optimizer> TrainFlags::make_optimizer(Module& module) const {
   return qd::make_optimizer(optimizer, module, {.beta1 = beta1, .beta2 = beta2, .decay = weight_decay});
 }
 
-RunDirectory::RunDirectory(const TrainFlags& flags, const std::string& name) : path(directory_for(flags, name)), log_(file("log.txt")) {}
+std::string TrainFlags::open_run(const std::string& name) {
+  const std::string directory = directory_for(*this, name);
+  log_ = std::make_unique<LogFile>(directory + "/log.txt");
+  return directory;
+}
 
 void check_memory(const char* option, double weights) {
   constexpr double bytes = 4 * 4, gib = 1 << 30;   // a weight, its gradient and two moments
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   QD_CHECK(weights * bytes <= memory, option,
-           str("expected a model that fits into ", memory / gib, " GiB of memory, got one that needs ", weights * bytes / gib),
+           str("expected a model that fits into ", std::llround(memory / gib), " GiB of memory, got one that needs ",
+               std::llround(weights * bytes / gib)),
            "use a smaller model");
 }
 
 int finish(const TrainFlags& flags, const TrainResult& r, const std::string& unit, const std::string& directory, Result more) {
-  Result all = {{"steps", r.steps},           {"seconds", r.seconds},
-                {"peak_rss_mib", r.peak_rss_mib}, {"train_loss", r.train_loss},
+  Result all = {{"steps", r.steps},
+                {"seconds", r.seconds},
+                {"peak_rss_mib", r.peak_rss_mib},
+                {"train_loss", r.train_loss},
                 {unit + "_per_second", r.units_per_second}};
   all.insert(all.end(), more.begin(), more.end());
   all.emplace_back("run", directory);
-  log(str(r.interrupted ? "interrupted after " : "done: ", r.steps, " steps in ", std::lround(r.seconds), " s, ", std::lround(r.units_per_second),
-          " ", unit, " a second; the run is in ", directory));
+  log(str(r.interrupted ? "interrupted after " : "done: ", r.steps, " steps in ", std::llround(r.seconds), " s, ",
+          std::llround(r.units_per_second), " ", unit, " a second; the run is in ", directory));
   if (flags.json) print_json(all);
   if (r.save_failed) warn("a file of the run could not be saved");
   return r.save_failed ? 1 : r.interrupted ? interrupted_status : 0;

@@ -23,10 +23,14 @@ class Author {
  public:
   std::string line() {
     switch (below(4)) {
-      case 0: return someone() + " " + one_of(seeing) + " " + someone() + ".";
-      case 1: return someone() + " " + one_of(going) + " " + one_of(places) + ".";
-      case 2: return sum();
-      default: return counting();
+      case 0:
+        return someone() + " " + one_of(seeing) + " " + someone() + ".";
+      case 1:
+        return someone() + " " + one_of(going) + " " + one_of(places) + ".";
+      case 2:
+        return sum();
+      default:
+        return counting();
     }
   }
 
@@ -40,8 +44,10 @@ class Author {
   }
   std::string counting() {   // of one kind, so that the sum is right
     const size_t a = 2 + below(4), b = 2 + below(4);
-    const std::string kind = one_of(animals), place = one_of(places), many = kind == "fox" ? "foxes" : kind == "mouse" ? "mice" : kind + "s";
-    return str(numbers[a - 2], " ", many, " and ", numbers[b - 2], " ", many, " ", place, " are ", numbers[a + b - 2], " ", many, ".");
+    const std::string kind = one_of(animals), place = one_of(places);
+    const std::string many = kind == "fox" ? "foxes" : kind == "mouse" ? "mice" : kind + "s";
+    const auto some = [&](size_t n) { return std::string(numbers[n - 2]) + " " + many; };
+    return some(a) + " and " + some(b) + " " + place + " are " + some(a + b) + ".";
   }
 
   Random random_{1, stream_of("generated text")};

@@ -8,7 +8,7 @@
 
 namespace qd {
 
-std::string generated_text(size_t bytes);           // whole lines, at least so many bytes
-Corpus generated_corpus(double val_fraction);       // about 200 KB, its end held out as read_corpus() does with a file
+std::string generated_text(size_t bytes);       // whole lines, at least so many bytes
+Corpus generated_corpus(double val_fraction);   // about 200 KB, its end held out as read_corpus() does with a file
 
 }  // namespace qd

@@ -13,7 +13,8 @@ namespace qd {
 
 void check(const GenerateOptions& o) {
   QD_CHECK(o.tokens >= 0, "--tokens", str("expected a number of tokens, got ", o.tokens));
-  QD_CHECK(o.temperature >= 0 && std::isfinite(o.temperature), "--temperature", str("expected a number of at least 0, got ", o.temperature));
+  QD_CHECK(o.temperature >= 0 && std::isfinite(o.temperature), "--temperature",
+           str("expected a number of at least 0, got ", o.temperature));
   QD_CHECK(o.top_k >= 0, "--top-k", str("expected a whole number of at least 0, got ", o.top_k));
   QD_CHECK(o.top_p > 0 && o.top_p <= 1, "--top-p", str("expected a number above 0 and at most 1, got ", o.top_p));
 }
@@ -21,7 +22,8 @@ void check(const GenerateOptions& o) {
 int32_t choose(std::span<const float> logits, const GenerateOptions& o, Random& random) {
   float top = -std::numeric_limits<float>::infinity();
   for (const float x : logits) top = x > top || std::isnan(x) ? x : top;
-  QD_CHECK(std::isfinite(top), "generate", str("expected finite logits, the largest is ", top), "the weights are not finite, perhaps");
+  QD_CHECK(std::isfinite(top), "generate", str("expected finite logits, the largest is ", top),
+           "the weights are not finite, perhaps");
   if (o.temperature == 0) return static_cast<int32_t>(std::find(logits.begin(), logits.end(), top) - logits.begin());
 
   // The candidates, most probable first where only some of them count.

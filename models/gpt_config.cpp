@@ -99,16 +99,11 @@ GPTConfig from_json(const json& file, const std::string& path) {
   const std::string type = f.text("model_type");
   QD_CHECK(type == "gpt2" || type == "qiudao", path, str("expected 'model_type' to be gpt2 or qiudao, got '", type, "'"));
   // Options of GPT-2 that change the mathematics, and the one value that we know. Other keys of that format are notes.
-  for (const auto& [key, supported] : std::initializer_list<std::pair<const char*, json>>{{"tie_word_embeddings", true},
-                                                                                         {"scale_attn_weights", true},
-                                                                                         {"scale_attn_by_inverse_layer_idx", false},
-                                                                                         {"reorder_and_upcast_attn", false},
-                                                                                         {"add_cross_attention", false},
-                                                                                         {"is_encoder_decoder", false},
-                                                                                         {"pruned_heads", json::object()},
-                                                                                         {"rope_scaling", nullptr},
-                                                                                         {"quantization_config", nullptr}})
-    f.expect(key, supported);
+  const std::pair<const char*, json> known[] = {
+      {"tie_word_embeddings", true},      {"scale_attn_weights", true},   {"scale_attn_by_inverse_layer_idx", false},
+      {"reorder_and_upcast_attn", false}, {"add_cross_attention", false}, {"is_encoder_decoder", false},
+      {"pruned_heads", json::object()},   {"rope_scaling", nullptr},      {"quantization_config", nullptr}};
+  for (const auto& [key, supported] : known) f.expect(key, supported);
 
   GPTConfig c;
   c.vocab = f.size("vocab_size");
@@ -170,7 +165,8 @@ double weight_count(const GPTConfig& c) {
 
 void check(const GPTConfig& c) {
   const auto size = [](const char* option, int64_t value, int64_t least) {
-    QD_CHECK(value >= least && value <= largest, option, str("expected a whole number from ", least, " to ", largest, ", got ", value));
+    QD_CHECK(value >= least && value <= largest, option,
+             str("expected a whole number from ", least, " to ", largest, ", got ", value));
   };
   size("vocabulary", c.vocab, 1);
   size("--context", c.context, 1);
@@ -181,7 +177,8 @@ void check(const GPTConfig& c) {
   size("--hidden", c.hidden, 0);
   size("--recompute", c.recompute, 0);
   QD_CHECK(c.width % c.heads == 0, "--heads", str("expected a divisor of --width ", c.width, ", got ", c.heads),
-           str("try --width ", std::max<int64_t>(1, (c.width + c.heads / 2) / c.heads) * c.heads, ", a multiple of --heads ", c.heads));
+           str("try --width ", std::max<int64_t>(1, (c.width + c.heads / 2) / c.heads) * c.heads, ", a multiple of --heads ",
+               c.heads));
   QD_CHECK(c.kv_heads == 0 || c.heads % c.kv_heads == 0, "--kv-heads",
            str("expected a divisor of --heads ", c.heads, ", got ", c.kv_heads));
   QD_CHECK(c.dropout >= 0 && c.dropout < 1, "--dropout", str("expected at least 0 and below 1, got ", c.dropout));
@@ -195,7 +192,8 @@ void check(const GPTConfig& c) {
   }
   if (c.positions == PositionKind::sinusoidal)
     QD_CHECK(c.width % 2 == 0, "--width", str("expected an even number for sinusoidal positions, got ", c.width));
-  if (c.mask == Mask::mixed) QD_CHECK(c.heads % 2 == 0, "--heads", str("expected an even number for the mixed mask, got ", c.heads));
+  if (c.mask == Mask::mixed)
+    QD_CHECK(c.heads % 2 == 0, "--heads", str("expected an even number for the mixed mask, got ", c.heads));
 }
 
 void write_config(const std::string& folder, const GPTConfig& c) {
@@ -214,8 +212,12 @@ void write_config(const std::string& folder, const GPTConfig& c) {
   for (const char* key : {"resid_pdrop", "embd_pdrop", "attn_pdrop"}) file[key] = c.dropout;
   file["tie_word_embeddings"] = true;
   if (!is_gpt2(c)) {
-    file["qiudao"] = {{"norm", name_of(c.norm)}, {"norm_kind", name_of(c.norm_kind)}, {"positions", name_of(c.positions)},
-                      {"rotary", c.rotary},      {"kv_heads", c.kv_heads},            {"mask", name_of(c.mask)}};
+    file["qiudao"] = {{"norm", name_of(c.norm)},
+                      {"norm_kind", name_of(c.norm_kind)},
+                      {"positions", name_of(c.positions)},
+                      {"rotary", c.rotary},
+                      {"kv_heads", c.kv_heads},
+                      {"mask", name_of(c.mask)}};
   }
   write_file((std::filesystem::path(folder) / "config.json").string(), file.dump(2) + "\n");
 }

@@ -15,7 +15,7 @@ enum class MLPKind { gelu, gelu_erf, relu, swiglu };   // gelu in its tanh form;
 struct GPTConfig {
   int64_t vocab = 256, context = 64, width = 128, layers = 4, heads = 4;
   int64_t kv_heads = 0;                                // 0: as many as heads
-  int64_t hidden = 0;                                  // width of the MLP; 0: 4 width (swiglu: 8/3 width rounded up to a multiple of 8)
+  int64_t hidden = 0;                                  // of the MLP; 0: 4 width (swiglu: 8/3 width, up to a multiple of 8)
   NormPlace norm = NormPlace::pre;
   NormKind norm_kind = NormKind::layer;
   MLPKind activation = MLPKind::gelu;
@@ -24,16 +24,16 @@ struct GPTConfig {
   Mask mask = Mask::causal;                            // a language model is causal
   double dropout = 0;
   double epsilon = 1e-5;                               // of the norms
-  int64_t recompute = 0;                               // blocks per recomputed segment in training; 0: keep all activations. No part of the model
+  int64_t recompute = 0;                               // blocks per recomputed segment in training; 0: none. No part of the model
 };
 
 // Throws Error naming the option: heads divides width, kv_heads divides heads, RoPE turns an even number of dimensions, ...
 void check(const GPTConfig& config);
 int64_t hidden_width(const GPTConfig& config);         // `hidden`, or what 0 stands for
 int64_t rotary_dims(const GPTConfig& config);          // dimensions of a head that RoPE turns; an even number
-double weight_count(const GPTConfig& config);          // numbers in its matrices: what an untrusted config asks for, before memory is taken
+double weight_count(const GPTConfig& config);          // numbers in its matrices: to know before memory is taken
 
-// The names on the command line and in config.json: "deepnorm", "rms", "rope", "gelu-erf", ... Another name throws Error with the list.
+// The names on the command line and in config.json: "deepnorm", "rms", "rope", ... Another one throws Error with the list.
 const char* name_of(NormPlace norm);
 const char* name_of(NormKind kind);
 const char* name_of(PositionKind positions);
@@ -45,8 +45,8 @@ PositionKind positions_named(const std::string& name);
 MLPKind activation_named(const std::string& name);
 Mask mask_named(const std::string& name);
 
-// config.json has the keys of Hugging Face's GPT-2, and our own for what that format cannot say. Reading throws Error naming the file and
-// the key: a missing one, a wrong type or size, and every key that changes the mathematics in a way that gpt.h does not know.
+// config.json has the keys of Hugging Face's GPT-2, and our own for what that format cannot say. Reading throws Error naming the file
+// and the key: a missing one, a wrong type or size, and every key that changes the mathematics in a way that gpt.h does not know.
 void write_config(const std::string& folder, const GPTConfig& config);
 GPTConfig read_config(const std::string& folder);
 

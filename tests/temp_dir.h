@@ -22,7 +22,7 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
 
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }   // the path of a file in it; "" for the folder
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }   // "" for the folder itself
 
  private:
   std::string path_;

@@ -17,6 +17,7 @@
 // multiply-adds of the two products; the exponentials cost about as much as 20 columns of head_dim.
 
 constexpr int64_t query_block = 128, key_block = 64;
+constexpr int64_t edge_block = 16;   // keys at a time where some queries see them and others do not: less is computed in vain
 constexpr int64_t pitch = query_block + 16;   // distance between keys in a block of scores: powers of two would share cache sets
 
 // Cuts memory into arrays, each on a cache line.
@@ -29,6 +30,10 @@ struct Arrays {
     return array;
   }
 };
+
+inline void clear(int64_t n, float* x) {
+  vectors(0, n, [&](int64_t i, auto lanes) { lanes.store(x + i, zero()); });
+}
 
 // Rows of head_dim values.
 struct Rows {
@@ -135,9 +140,11 @@ class QueryBlock {
   // f(span) for all blocks of keys that some query of this block sees
   template <class F>
   void each_span(F&& f) const {
-    const int64_t end = head.end(first + rows - 1);
-    for (int64_t key = head.begin(first); key < end; key += key_block) {
-      const int64_t keys = least(key_block, end - key);
+    const int64_t last = first + rows - 1, end = head.end(last);
+    const int64_t edge = head.a.dropout > 0 ? key_block : edge_block;   // factors of dropout come 64 at a time
+    for (int64_t key = head.begin(first), keys; key < end; key += keys) {
+      const int64_t whole = head.begin(last) <= key ? head.end(first) - key : 0;   // keys from here on that all queries see
+      keys = whole >= edge ? least(whole, key_block) : least(edge, end - key);
       int64_t left = 0, right = rows;
       while (left < right && head.end(first + left) <= key) ++left;
       while (left < right && head.begin(first + right - 1) >= key + keys) --right;
@@ -267,8 +274,8 @@ void attention(const Attention& a) {
     const QueryBlock block(head, first, rows, memory);
     const Running running(memory);
     float *s = memory.take(key_block * pitch), *y = a.y + head.element(first);
-    const auto clear = [&] {
-      for (int64_t i = 0; i < rows; ++i) __builtin_memset(y + i * y_row, 0, size_t(d) * sizeof(float));
+    const auto start = [&] {
+      for (int64_t i = 0; i < rows; ++i) clear(d, y + i * y_row);
     };
     bool started = false;
     block.each_span([&](const Span& t) {
@@ -280,7 +287,7 @@ void attention(const Attention& a) {
           for (int64_t c = t.c0; c < t.c1; c += W) store(s + j * pitch + c, load(s + j * pitch + c) * load(factors + j * pitch + c));
       }
       const bool all = t.left == 0 && t.right == rows;
-      if (!started && !all) clear();
+      if (!started && !all) start();
       if (started)
         for (int64_t i = t.left; i < t.right; ++i)
           if (running.shrink[i] != 1) multiply_row(d, running.shrink[i], y + i * y_row);
@@ -288,7 +295,7 @@ void attention(const Attention& a) {
                  y + t.left * y_row, y_row, 1, started || !all);
       started = true;
     });
-    if (!started) clear();
+    if (!started) start();
     for (int64_t i = 0; i < rows; ++i) {
       const float sum = running.sum[i];
       multiply_row(d, sum == 0 ? 0 : 1 / sum, y + i * y_row);
@@ -308,7 +315,7 @@ void attention_probabilities(const Attention& a, float* p) {
     const QueryBlock block(head, first, rows, memory);
     const Running running(memory);
     float *s = memory.take(key_block * pitch), *to = p + head.row(first) * a.keys;
-    __builtin_memset(to, 0, size_t(rows * a.keys) * sizeof(float));
+    clear(rows * a.keys, to);
     block.each_span([&](const Span& t) {
       block.scores(t, block.keys(t), s);
       running.add(t, s);

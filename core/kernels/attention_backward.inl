@@ -46,7 +46,7 @@ struct GradientTask {
       lse[i] = g.lse[head.row(first + i)];
       dot[i] = sum_vectors(0, d, [&](int64_t c, auto lanes) { return lanes.load(dy_i + c) * lanes.load(y_i + c); });
     }
-    __builtin_memset(dq, 0, size_t(rows * d) * sizeof(float));
+    clear(rows * d, dq);
 
     block.each_span([&](const Span& t) {
       const int64_t count = t.right - t.left;
@@ -83,7 +83,7 @@ struct GradientTask {
   // All weights at one distance share one entry of the table: sums along the diagonals first.
   void add_bias(const QueryBlock& block, const Span& t, const float* ds, float* line) const {
     const int64_t known = block.distances(t), all = t.c1 + t.keys - 1;
-    for (int64_t n = 0; n < all; ++n) line[n] = 0;
+    clear(all, line);
     for (int64_t j = 0; j < t.keys; ++j)
       for (int64_t c = t.c0; c < t.c1; c += W) {
         float* to = line + t.keys - 1 - j + c;
@@ -116,7 +116,7 @@ void attention_gradient(const Attention& a, const AttentionGradient& g) {
     Arrays memory{scratch_a.get<float>(GradientTask::room(a) + (partial ? 0 : Arrays::room(2 * size)))};
     float* keys = partial ? partial + task * 2 * size : memory.take(2 * size);
     double* table = g.dtable ? sums + task * sums_size : nullptr;
-    __builtin_memset(keys, 0, size_t(2 * size) * sizeof(float));
+    clear(2 * size, keys);
     for (int64_t n = 0; n < sums_size; ++n) table[n] = 0;
     const GradientTask one{a, g, g.dk ? keys : nullptr, g.dv ? keys + size : nullptr, table};
     for (int64_t item = task % shares; item < items; item += shares) {
