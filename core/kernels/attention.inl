@@ -1,11 +1,12 @@
 // Attention without the matrix of its weights (Dao et al. 2022, "FlashAttention"). Memory is linear in the sequence length.
 //
-// A task owns a block of queries of one head and walks over blocks of keys. With s_ij = scale q_i . k_j + bias and p_ij = e^(s_ij - m_i):
-//     m_i = max over the keys so far,   l_i = sum of p_ij,   o_i = sum of p_ij v_j;   when m_i grows, l_i and o_i shrink by e^(old - new)
-//     y_i = o_i / l_i,   lse_i = m_i + log l_i          (the gradient has e^(s_ij - lse_i) again from it: attention_backward.inl)
+// A task owns a block of queries of one head and walks over blocks of keys, keeping for each query
+//     m_i = the largest score so far,   l_i = sum of p_ij,   o_i = sum of p_ij v_j
+// where s_ij = scale q_i . k_j + bias and p_ij = e^(s_ij - m_i). When m_i grows, l_i and o_i shrink by e^(old - new). At last
+//     y_i = o_i / l_i,   lse_i = m_i + log l_i   (from which the gradient has the weights again: attention_backward.inl)
 //
-// Scores are held with keys down and queries across. So the keys and values are read where they lie, the queries are transposed once
-// for all keys, the largest score and the sum of a query are taken lane by lane, and a lane knows the one run of keys its query sees:
+// Scores are held with keys down and queries across: keys and values are read where they lie, the queries are transposed once for
+// all keys, the largest score and the sum of a query are taken lane by lane, and a lane knows the run of keys its query sees:
 //
 //                 queries                   S = K Q^T       (keys, queries)    K as it lies, Q^T transposed once
 //               c0 ....... c1               P = e^(S - m)   down the columns
@@ -14,7 +15,7 @@
 //               - - - P P P P   <- causal: nothing is computed left of the first query that sees a key of the block
 //
 // What a query sees is a run of keys under every mask, and its ends never move back from one query to the next. Roof: the
-// multiply-adds of the two products; the exponentials cost about as much as 20 columns of head_dim.
+// multiply-adds of the two products; an exponential is some 20 instructions, as many as 10 columns of head_dim in both products.
 
 constexpr int64_t query_block = 128, key_block = 64;
 constexpr int64_t edge_block = 16;   // keys at a time where some queries see them and others do not: less is computed in vain
@@ -80,8 +81,8 @@ struct Head {
   int64_t position(int64_t i) const { return i + a.query_offset; }
   int64_t begin(int64_t i) const { return before ? 0 : least(position(i), length); }
   int64_t end(int64_t i) const { return after ? length : least(length, most(shared, position(i) + 1)); }
-  int64_t row(int64_t i) const { return (b * a.heads + h) * a.queries + i; }             // of lse and of the weights
-  int64_t element(int64_t i) const { return (b * a.queries + i) * a.heads * a.head_dim + h * a.head_dim; }   // of y and dy
+  int64_t row(int64_t i) const { return (b * a.heads + h) * a.queries + i; }                          // of lse, of the weights
+  int64_t element(int64_t i) const { return ((b * a.queries + i) * a.heads + h) * a.head_dim; }       // of y and dy
 };
 
 // A block of keys against those queries of a block that see any of them: queries left .. right. Vectors cover columns c0 .. c1.
@@ -181,7 +182,8 @@ class QueryBlock {
     return factors_;
   }
 
-  // Biases depend on key - query alone: the distance of entry n of a span's line of them. Key j and query c meet at n = c - j + keys - 1.
+  // Biases depend on key - query alone: a span has one line of them, in which key j and query c meet at n = c - j + keys - 1.
+  // The distance of entry n, and how many entries there are for queries that exist:
   int64_t distance(const Span& t, int64_t n) const { return t.key - head.position(first) - (n - (t.keys - 1)); }
   int64_t distances(const Span& t) const { return least(t.right, rows) + t.keys - 1; }
 
@@ -253,9 +255,11 @@ struct Running {
 inline int64_t query_block_rows(int64_t queries) { return round_up(pieces(queries, most(1, pieces(queries, query_block))), W); }
 inline int64_t query_blocks(int64_t queries) { return queries > 0 ? pieces(queries, query_block_rows(queries)) : 0; }
 
-// f(head, first query, queries, memory for `room` floats) for all blocks; the longest first under a causal mask
+// f(head, first query, queries, memory) for all blocks, the longest first under a causal mask. The memory is enough for a
+// QueryBlock, the Running softmax and a block of scores.
 template <class F>
-void each_query_block(const Attention& a, int64_t room, F&& f) {
+void each_query_block(const Attention& a, F&& f) {
+  const int64_t room = QueryBlock::room(a) + Running::room + key_block * pitch;
   const int64_t blocks = query_blocks(a.queries), height = query_block_rows(a.queries);
   const bool parallel = 2 * a.batch * a.heads * cost(a.queries, a.keys, a.head_dim) > parallel_cost;
   run_tasks(parallel, a.batch * a.heads * blocks, [&](int64_t task) {
@@ -270,7 +274,7 @@ inline void multiply_row(int64_t n, float factor, float* row) {
 
 void attention(const Attention& a) {
   const int64_t d = a.head_dim, y_row = a.heads * d;
-  each_query_block(a, QueryBlock::room(a) + Running::room + key_block * pitch, [&](const Head& head, int64_t first, int64_t rows, Arrays memory) {
+  each_query_block(a, [&](const Head& head, int64_t first, int64_t rows, Arrays memory) {
     const QueryBlock block(head, first, rows, memory);
     const Running running(memory);
     float *s = memory.take(key_block * pitch), *y = a.y + head.element(first);
@@ -284,7 +288,8 @@ void attention(const Attention& a) {
       if (a.dropout > 0) {
         const float* factors = block.dropout_factors(t);
         for (int64_t j = 0; j < t.keys; ++j)
-          for (int64_t c = t.c0; c < t.c1; c += W) store(s + j * pitch + c, load(s + j * pitch + c) * load(factors + j * pitch + c));
+          for (int64_t c = t.c0; c < t.c1; c += W)
+            store(s + j * pitch + c, load(s + j * pitch + c) * load(factors + j * pitch + c));
       }
       const bool all = t.left == 0 && t.right == rows;
       if (!started && !all) start();
@@ -311,7 +316,7 @@ void attention(const Attention& a) {
 
 // The weights themselves, for maps and probes: once over the keys for the sums, once more for the weights.
 void attention_probabilities(const Attention& a, float* p) {
-  each_query_block(a, QueryBlock::room(a) + Running::room + key_block * pitch, [&](const Head& head, int64_t first, int64_t rows, Arrays memory) {
+  each_query_block(a, [&](const Head& head, int64_t first, int64_t rows, Arrays memory) {
     const QueryBlock block(head, first, rows, memory);
     const Running running(memory);
     float *s = memory.take(key_block * pitch), *to = p + head.row(first) * a.keys;

@@ -1,4 +1,4 @@
-// The gradient of attention. The weights are computed again, block by block, from the scores and the log-sum-exp of the forward pass.
+// The gradient of attention. The weights are computed again, block by block, from the scores and the forward pass's log-sum-exp.
 //
 //     p_ij  = e^(s_ij - lse_i)             f_ij: the factor of dropout, 0 or 1 / (1 - dropout); 1 without
 //     D_i   = dy_i . y_i                   (= sum over j of p_ij f_ij dp_ij, so that the softmax needs no sum over the keys)
@@ -11,9 +11,9 @@
 //             [ blocks as in   ]  dK += dS Q   (keys, head_dim)      all on the tiles of gemm_block
 //             [ attention.inl  ]  dQ += dS^T K (queries, head_dim)
 //
-// A task owns a key/value head of a sequence with every query head that reads it, goes over their blocks of queries in order and keeps
-// dK and dV. Where that gives few tasks, it owns every n-th block of queries instead; its dK and dV are partial sums then, added up in
-// order at the end. The shape alone decides, so that the result does not depend on the number of threads.
+// A task owns a key/value head of a sequence with every query head that reads it, goes over their blocks of queries in order and
+// keeps dK and dV. Where that gives few tasks, it owns every n-th block of queries instead; its dK and dV are partial sums then,
+// added up in order at the end. The shape alone decides, so that the result does not depend on the number of threads.
 
 constexpr int64_t gradient_tasks = 16;   // wanted at least; memory for partial sums grows with them
 

@@ -120,9 +120,9 @@ inline V exp(V x) {
 
 // log x = e ln 2 + log(1 + m), 1 + m in [sqrt(1/2), sqrt 2). Zero gives -infinity, negative numbers NaN. 1 ulp.
 inline V log(V x) {
-  const I one_half = set1i(0x3f3504f3);   // sqrt(1/2)
-  const I e = (bits(x) - one_half) >> 23;
-  const V m = from_bits(bits(x) - (e << 23)) - set1(1), scale = to_float(e);
+  const U b = (U)x, one_half = (U)set1i(0x3f3504f3);   // sqrt(1/2); unsigned, because negative numbers would overflow
+  const I e = (I)(b - one_half) >> 23;
+  const V m = (V)(b - (U)(e << 23)) - set1(1), scale = to_float(e);
   V p = set1(0.0674664f);
   p = fma(p, m, set1(-0.11675652f));
   p = fma(p, m, set1(0.11888162f));
