@@ -1,6 +1,8 @@
 # Qiudao: `make` builds everything, `make help` lists the targets.
 #   make CXX=clang++       another compiler           make BUILD=out          another folder for objects
+ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --no-print-directory -j$(shell nproc)
+endif
 BUILD    ?= build
 BIN      ?= bin
 CXXFLAGS ?= -O3 -DNDEBUG

@@ -1,5 +1,5 @@
-// One line tests an op: its values against the definition in f64 (tests/reference.h), its gradients against central differences of that
-// definition, on every instruction set, with one, two and three threads, and without leaks:
+// One line tests an op: its values against the definition in f64 (tests/reference.h), its gradients against central differences
+// of that definition, on every instruction set, with one, two and three threads, and without leaks:
 //   check_op("silu", silu, [](double x) { return x / (1 + std::exp(-x)); }, edge_shapes(), {-30, 30});
 #pragma once
 
@@ -29,8 +29,8 @@ using Definition = std::function<Array(const Arrays&)>;
 
 constexpr float infinity = std::numeric_limits<float>::infinity(), not_a_number = std::numeric_limits<float>::quiet_NaN();
 
-// Largest ||a - b|| / ||b|| per tensor. A rounding to f32 is an error of at most 6e-8; a few in a row, or a sum of some hundred terms in
-// several lanes, stay well below 1e-6. The differences of the definition are good to about 1e-9.
+// Largest ||a - b|| / ||b|| per tensor. A rounding to f32 is an error of at most 6e-8; a few in a row, or a sum of some hundred
+// terms in several lanes, stay well below 1e-6. The differences of the definition are good to about 1e-9.
 struct Tolerance {
   double value = 1e-6, gradient = 2e-6;
 };
@@ -121,7 +121,8 @@ struct Outcome {
   Tensors gradients;   // one for each input
 };
 
-// op(inputs), and the gradients of sum(weights * op(inputs)), added up over `times` runs. Only input `only` needs a gradient, or all (-1).
+// op(inputs), and the gradients of sum(weights * op(inputs)), added up over `times` runs. Only input `only` needs a gradient, or
+// all (-1).
 inline Outcome run(const Op& op, const Arrays& inputs, const Tensor& weights, int only = -1, int64_t shift = 0, int times = 1) {
   Tensors leaves;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -173,7 +174,8 @@ inline Derivative differentiate(const Definition& definition, Arrays inputs, siz
   return out;
 }
 
-// ||g - g'|| / ||g'|| for small inputs; for others estimated from the random directions d: the mean square of <g - g', d> is ||g - g'||^2.
+// ||g - g'|| / ||g'|| for small inputs; for others estimated from the random directions d: the mean square of <g - g', d> is ||g
+// - g'||^2.
 inline double difference(const Tensor& g, const Derivative& expected) {
   double error = 0, size = 0, norm = 0;
   for (const float value : g.values()) norm += static_cast<double>(value) * value;

@@ -1,5 +1,6 @@
-// Plain definitions of the ops: loops over numbers as a textbook writes them. The tests run them in f64 and compare the f32 ops with the
-// values, and their gradients with central differences (tests/check_op.h). Nothing here is fast, shared with core, or clever.
+// Plain definitions of the ops: loops over numbers as a textbook writes them. The tests run them in f64 and compare the f32 ops
+// with the values, and their gradients with central differences (tests/check_op.h). Nothing here is fast, shared with core, or
+// clever.
 #pragma once
 
 #include <algorithm>
@@ -258,7 +259,8 @@ T rotated(const T* head, int64_t i, int64_t position, int64_t rotary_dim, double
   return i < half ? a * cosine - b * sine : b * cosine + a * sine;
 }
 
-// (B, heads, Tq, Tk). The T5 table is an argument, because a definition is differentiated by its arrays; o.rotary says only how many dimensions turn.
+// (B, heads, Tq, Tk). The T5 table is an argument, because a definition is differentiated by its arrays; o.rotary says only how
+// many dimensions turn.
 template <class T>
 Array<T> attention_probabilities(Heads<T> q, Heads<T> k, const AttentionOptions& o, const Array<T>* table = nullptr) {
   const int64_t batch = q.x.dim(0), queries = q.x.dim(1), keys = k.x.dim(1), d = o.head_dim;
@@ -290,7 +292,8 @@ Array<T> attention_probabilities(Heads<T> q, Heads<T> k, const AttentionOptions&
   return softmax(scores);
 }
 
-// softmax(scores) v. `kept` (B, heads, Tq, Tk), where given, multiplies the weights: 0 where dropout dropped one, 1/(1 - p) elsewhere.
+// softmax(scores) v. `kept` (B, heads, Tq, Tk), where given, multiplies the weights: 0 where dropout dropped one, 1/(1 - p)
+// elsewhere.
 template <class T>
 Array<T> attention(Heads<T> q, Heads<T> k, Heads<T> v, const AttentionOptions& o, const Array<T>* table = nullptr,
                    const Array<T>* kept = nullptr) {

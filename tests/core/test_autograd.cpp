@@ -67,7 +67,8 @@ TEST_CASE("autograd: gradients add up in leaves until they are cleared") {
   CHECK(gradient(x) == Floats{2, 2});
 }
 
-// x + y hands one and the same dy to both sides. Whatever arrives later at one side must not reach the other, nor the caller's dy.
+// x + y hands one and the same dy to both sides. Whatever arrives later at one side must not reach the other, nor the caller's
+// dy.
 TEST_CASE("autograd: shared gradients are copied before something is added to them") {
   const Tensor x = leaf({1, 1}), y = leaf({1, 1});
   const Tensor before = x * 1.0f, more = before * 10.0f;   // `more` is newer than z's inputs, older than z
@@ -124,7 +125,8 @@ TEST_CASE("autograd: views pass gradients to what they show") {
              for (int64_t i = 0; i < 15; ++i) y[i] = a[0][i] * a[0][i + 5];
              return y;
            }, {normal({4, 5})});
-  check_op("an empty row_range", [](const Tensors& t) { return t[0].row_range(2, 2); }, [](const Arrays&) { return Array({0, 5}); }, {normal({4, 5})});
+  check_op("an empty row_range", [](const Tensors& t) { return t[0].row_range(2, 2); }, [](const Arrays&) { return Array({0, 5}); },
+           {normal({4, 5})});
 }
 
 TEST_CASE("autograd: detached tensors and NoGrad record nothing") {

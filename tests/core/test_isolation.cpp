@@ -1,5 +1,5 @@
-// Kernels for newer processors must not leak: what an object file defines for others to see is in its own namespace, and nothing in it is
-// code that the linker may choose instead of another file's. Reads the object files with nm.
+// Kernels for newer processors must not leak: what an object file defines for others to see is in its own namespace, and nothing
+// in it is code that the linker may choose instead of another file's. Reads the object files with nm.
 #include <doctest/doctest.h>
 
 #include <cstdio>

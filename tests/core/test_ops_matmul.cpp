@@ -1,4 +1,5 @@
-// Products against f64: every layout, batched and shared operands; dense layers with every activation. test_gemm.cpp tests the engine itself.
+// Products against f64: every layout, batched and shared operands; dense layers with every activation. test_gemm.cpp tests the
+// engine itself.
 #include <doctest/doctest.h>
 
 #include "tests/check_op.h"

@@ -53,7 +53,7 @@ TEST_CASE("parallel: exceptions reach the caller, and the next loop works") {
     CHECK_THROWS_AS(parallel_tasks(50, [](int64_t) { throw 3; }), int);   // all of them: one is told
   }
   const Threads scope(3);
-  CHECK_THROWS_WITH(parallel_for(100, 1, [](int64_t begin, int64_t) { if (begin == 0) throw std::runtime_error("first"); }), "first");
+  CHECK_THROWS_WITH(parallel_for(100, 1, [](int64_t begin, int64_t) { if (begin == 0) throw std::runtime_error("one"); }), "one");
   CHECK_THROWS_WITH(parallel_tasks(100, [](int64_t i) { if (i == 57) fail("task", "57"); }), "[task] 57");
   std::atomic<int> count = 0;
   parallel_tasks(10, [&](int64_t) { ++count; });
