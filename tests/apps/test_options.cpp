@@ -137,9 +137,10 @@ TEST_CASE("options: every wrong value names the option, what was expected and wh
       {{"3"}, "got '3'"},
       {{"--count", "3", "4"}, "got '4'"},
   };
-  for (const auto& [arguments, expected] : cases) {
+  for (const auto& c : cases) {
+    const std::string expected = c.second;
     Sample s;
-    std::vector<std::string> all = arguments;
+    std::vector<std::string> all = c.first;
     all.insert(all.begin(), "go");
     const Outcome o = s.run(all);
     CAPTURE(o.err);
@@ -203,7 +204,7 @@ TEST_CASE("options: run.json gives them back") {
   CHECK(file["precision"] == "f32");
   CHECK(file["version"] == program_version);
   CHECK(has(file["command"], "bin/sample go --count 4"));
-  CHECK(has(file["command"], "'" + (folder / "a file") + "'"));
+  CHECK(has(file["command"], str("'", folder / "a file", "'")));
   CHECK(file.contains("instruction_set"));
   CHECK(file["options"]["rate"] == 0.1);
   CHECK(file["options"]["every"] == "60s");
@@ -258,14 +259,15 @@ TEST_CASE("options: a wrong file of options is refused, naming file and key") {
       {R"({"options": {"count": {"a": 1}}})", "count"},
       {R"({"options": {"kind": "grey"}})", "red, green or blue"},
   };
-  for (const auto& [text, expected] : cases) {
+  for (const auto& c : cases) {
+    const std::string text = c.first;
     write_file(path, text);
     const Outcome o = run({"go", "--config", path});
     CAPTURE(text);
     CAPTURE(o.err);
     CHECK(o.status == 1);
     CHECK(o.says(path));
-    CHECK(o.says(expected));
+    CHECK(o.says(c.second));
     CHECK(o.says("HINT: "));
   }
   CHECK(run({"go", "--config", folder / "none"}).says("none"));
