@@ -28,7 +28,8 @@ fetch() {
   for file in "$cache"/package/usr/share/games/fortunes/*; do
     case $file in *.dat | *.u8) continue ;; esac
     [ -f "$file" ] || continue
-    sed "s/$escape\[[0-9;]*[A-Za-z]//g; s/$escape//g" "$file" | grep -av -e '^%' -e '│' -e '┌' -e '├' -e '└' > "$cache/new/$(basename "$file").txt" || return 1
+    sed "s/$escape\[[0-9;]*[A-Za-z]//g; s/$escape//g" "$file" |
+      grep -av -e '^%' -e '│' -e '┌' -e '├' -e '└' > "$cache/new/$(basename "$file").txt" || return 1
   done
   rm -rf "$cache/package" "$text"
   mv "$cache/new" "$text"   # whole or not at all

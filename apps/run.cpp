@@ -64,7 +64,8 @@ void TrainFlags::settle(const Command& command) {
            "--val is a text of its own, --val-fraction holds a part of --data out");
   if (threads > 0) set_threads(static_cast<int>(threads));
   if (precision == "bf16") warn("this build computes products in f32, not in bf16");
-  signal(SIGPIPE, SIG_IGN);   // a run outlives the pipe that it reports to
+  signal(SIGPIPE, SIG_IGN);   // a run outlives the pipe that it reports to,
+  signal(SIGXFSZ, SIG_IGN);   // and a limit on its files is a disk that is full
 }
 
 TrainerOptions TrainFlags::trainer() const {

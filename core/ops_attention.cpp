@@ -55,9 +55,12 @@ std::shared_ptr<Call> describe(const Heads& q, const Heads& k, AttentionOptions 
     QD_CHECK(o.table.rank() == 2 && o.table.cols() == o.heads && o.table.dim(0) >= 2, "attention",
              str("expected a bias table (buckets, ", o.heads, "), got ", o.table.shape().str()));
     const bool both = o.mask != Mask::causal;
+    const int64_t exact = o.table.dim(0) / (both ? 4 : 2);
+    QD_CHECK(o.max_distance > exact, "attention", str("expected max_distance above the ", exact, " exact buckets, got ", o.max_distance));
     for (int64_t distance = -reach; distance <= reach; ++distance)
       call->bucket.push_back(t5_bucket(distance, both, o.table.dim(0), o.max_distance));
   }
+  QD_CHECK(!o.rotary.needs_gradient(), "attention", "expected a rotary table without gradient: it is not differentiated", "detach() it");
   if (o.rotary.defined())
     QD_CHECK(o.rotary.rank() == 2 && o.rotary.dim(0) >= reach && o.rotary.cols() % 2 == 0 && o.rotary.cols() <= o.head_dim, "attention",
              str("expected a rotary table of at least ", reach, " positions and at most ", o.head_dim, " dimensions, got ", o.rotary.shape().str()));
@@ -131,6 +134,10 @@ Tensor attention(Heads q, Heads k, Heads v, const AttentionOptions& options) {
   const Slice sq{0, q.x.node().get(), q.column, width, q.x.cols(), q.x.size()};
   const Slice sk{1, k.x.node().get(), k.column, kv_width, k.x.cols(), k.x.size()};
   const Slice sv{2, v.x.node().get(), v.column, kv_width, v.x.cols(), v.x.size()};
+  for (const auto& [a, b] : {std::pair{&sq, &sk}, {&sq, &sv}, {&sk, &sv}})   // heads that share columns in part would share gradients in part
+    QD_CHECK(!a->node || a->node != b->node || a->column >= b->column + b->width || b->column >= a->column + a->width ||
+                 (a->column == b->column && a->width == b->width),
+             "attention", "expected q, k and v in the same columns of a tensor or in separate ones, got ranges that overlap in part");
   auto gradient = [call, sq, sk, sv, q = Saved(q.x), k = Saved(k.x), v = Saved(v.x), table = Saved(o.table), y = Saved(y), lse = Saved(lse)](
                       const Tensor& dy, Sink& to) {
     for (const Saved* saved : {&q, &k, &v, &table}) saved->get();   // the description points into them: have they been written?

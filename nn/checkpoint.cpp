@@ -38,6 +38,14 @@ void claim_run_directory(const std::string& path) {
   }
 }
 
+void remove_leftovers(const std::string& path) {
+  std::error_code ignored;
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(path, ignored))
+    if (entry.path().filename().string().find(".tmp-") != std::string::npos) found.push_back(entry.path());
+  for (const fs::path& file : found) fs::remove(file, ignored);
+}
+
 void save_checkpoint(const std::string& path, const Module& module, const Parts& parts) {
   State weights, all;
   module.save(weights);

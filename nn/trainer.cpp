@@ -145,7 +145,8 @@ void Trainer::load(const State& from, const std::string& prefix) {
 void Trainer::resume() {
   load_checkpoint(path("last.safetensors"), module_, all_parts());
   // A kill between the two files may have left a newer model: the best value is that of the file itself.
-  if (const std::string model = path("model.safetensors"); std::filesystem::exists(model)) best_ = values_in(read_safetensors(model), "evaluation.");
+  if (const std::string model = path("model.safetensors"); std::filesystem::exists(model)) best_ = values_in(read_safetensors_texts(model), "evaluation.");
+  remove_leftovers(files_.out);
   resumed_ = true;
 }
 

@@ -174,8 +174,8 @@ inline Derivative differentiate(const Definition& definition, Arrays inputs, siz
   return out;
 }
 
-// ||g - g'|| / ||g'|| for small inputs; for others estimated from the random directions d: the mean square of <g - g', d> is ||g
-// - g'||^2.
+// ||g - g'|| / ||g'|| for small inputs; for others estimated from the random directions d:
+// the mean square of <g - g', d> is ||g - g'||^2.
 inline double difference(const Tensor& g, const Derivative& expected) {
   double error = 0, size = 0, norm = 0;
   for (const float value : g.values()) norm += static_cast<double>(value) * value;

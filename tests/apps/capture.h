@@ -18,7 +18,7 @@
 namespace qd::test {
 
 struct Outcome {
-  int status = -1;            // of exit; minus the signal that ended a process
+  int status = -1;   // of exit; minus the signal that ended a process
   std::string out, err;
   bool says(const std::string& text) const { return err.find(text) != std::string::npos; }
   std::string last_line() const {
@@ -68,7 +68,9 @@ class Process {
     id_ = fork();
     QD_CHECK(id_ >= 0, "fork", "expected a new process");
     if (id_ == 0) {
-      const auto take = [](int descriptor, const std::string& path, int mode) { dup2(open(path.c_str(), mode, 0600), descriptor); };
+      const auto take = [](int descriptor, const std::string& path, int mode) {
+        dup2(open(path.c_str(), mode, 0600), descriptor);
+      };
       take(0, in, O_RDONLY);
       take(1, out, O_WRONLY | O_CREAT);
       take(2, err, O_WRONLY | O_CREAT);

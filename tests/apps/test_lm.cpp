@@ -56,9 +56,10 @@ struct Place {
   // Training of a tiny model into the folder `out`; `more` overrides.
   Arguments training(const std::string& out, const Arguments& more = {}) const {
     Arguments all = {"train", "--out", out};
-    const std::pair<const char*, const char*> tiny[] = {
-        {"--data", "text.txt"}, {"--layers", "1"}, {"--heads", "2"},  {"--width", "16"},  {"--context", "8"},     {"--batch", "4"},
-        {"--steps", "20"},      {"--sample", "9"}, {"--warmup", "2"}, {"--dropout", "0.1"}, {"--eval-every", "10"}, {"--threads", "1"}};
+    const std::pair<const char*, const char*> tiny[] = {{"--data", "text.txt"}, {"--layers", "1"},      {"--heads", "2"},
+                                                        {"--width", "16"},      {"--context", "8"},     {"--batch", "4"},
+                                                        {"--steps", "20"},      {"--sample", "9"},      {"--warmup", "2"},
+                                                        {"--dropout", "0.1"},   {"--eval-every", "10"}, {"--threads", "1"}};
     for (const auto& [name, value] : tiny)
       if (std::find(more.begin(), more.end(), name) == more.end()) all = joined(all, {name, value});
     return joined(all, more);
@@ -80,7 +81,8 @@ std::map<std::string, std::string> content(const std::string& file) {
   for (const auto& [name, text] : state.texts)
     if (!has(name, "seconds") && !has(name, "metrics_length")) all[name] = text;
   for (const auto& [name, tensor] : state.tensors)
-    all[name] = tensor.shape().str() + std::string(reinterpret_cast<const char*>(tensor.data()), static_cast<size_t>(tensor.size()) * 4);
+    all[name] =
+        tensor.shape().str() + std::string(reinterpret_cast<const char*>(tensor.data()), static_cast<size_t>(tensor.size()) * 4);
   return all;
 }
 
@@ -130,7 +132,8 @@ TEST_CASE("lm: a run, its figures and its directory") {
   CHECK(held_out["tokens"] == bytes - 1);   // ASCII: a token is a byte, and the first is no target
   CHECK(held_out["bits_per_byte"].get<double>() == doctest::Approx(held_out["loss"].get<double>() / std::log(2.0)));
   CHECK(at.run({"eval", "--model", "run", "--data", "-"}, text).status == 0);
-  CHECK(result_of(at.run({"eval", "--model", "run", "--data", "text.txt", "--context", "3", "--json"}))["loss"].get<double>() > 0);
+  CHECK(result_of(at.run({"eval", "--model", "run", "--data", "text.txt", "--context", "3", "--json"}))["loss"].get<double>() >
+        0);
 
   // samples
   const Arguments sample = {"sample", "--model", "run", "--tokens", "30"};
@@ -150,11 +153,14 @@ TEST_CASE("lm: without arguments it trains on a generated text, in the next free
   if (!is_built()) return;
   const Place at;
   for (const char* run : {"runs/lm-001", "runs/lm-002"}) {
-    const json result = result_of(at.run({"train", "--steps", "2", "--sample", "0", "--json"}));
+    const json result =
+        result_of(at.run({"train", "--steps", "2", "--sample", "0", "--layers", "1", "--width", "32", "--batch", "2", "--json"}));
     CHECK(result["run"] == run);
     CHECK(result["val_loss"].get<double>() < 8);
     CHECK(fs::exists(at / (std::string(run) + "/model.safetensors")));
   }
+  // the default sizes, and less to evaluate on
+  CHECK(result_of(at.run({"train", "--steps", "2", "--sample", "4", "--val-fraction", "0.005", "--json"}))["steps"] == 2);
   const Outcome help = at.run({});
   CHECK(help.status == 0);
   CHECK(has(help.out, "train"));
@@ -244,11 +250,12 @@ TEST_CASE("lm: what is held out") {
 TEST_CASE("lm: every kind of model trains, is saved and read") {
   if (!is_built()) return;
   const Place at;
-  const Arguments kinds[] = {{"--positions", "rope", "--rotary", "0.5", "--norm-kind", "rms", "--activation", "swiglu", "--kv-heads", "1"},
-                             {"--positions", "alibi", "--norm", "post", "--activation", "relu", "--optimizer", "lamb"},
-                             {"--positions", "t5", "--norm", "deepnorm", "--activation", "gelu-erf", "--recompute", "1"},
-                             {"--positions", "none", "--hidden", "24", "--optimizer", "sgd", "--lr", "0.1", "--schedule", "constant"},
-                             {"--positions", "sinusoidal", "--accumulate", "2", "--schedule", "inverse-sqrt", "--clip", "0"}};
+  const Arguments kinds[] = {
+      {"--positions", "rope", "--rotary", "0.5", "--norm-kind", "rms", "--activation", "swiglu", "--kv-heads", "1"},
+      {"--positions", "alibi", "--norm", "post", "--activation", "relu", "--optimizer", "lamb"},
+      {"--positions", "t5", "--norm", "deepnorm", "--activation", "gelu-erf", "--recompute", "1"},
+      {"--positions", "none", "--hidden", "24", "--optimizer", "sgd", "--lr", "0.1", "--schedule", "constant"},
+      {"--positions", "sinusoidal", "--accumulate", "2", "--schedule", "inverse-sqrt", "--clip", "0"}};
   int number = 0;
   for (const Arguments& kind : kinds) {
     const std::string run = "run" + std::to_string(number++);
@@ -258,7 +265,8 @@ TEST_CASE("lm: every kind of model trains, is saved and read") {
     CHECK(std::abs(read["loss"].get<double>() - trained["val_loss"].get<double>()) < 0.3);
     CHECK(at.run({"sample", "--model", run, "--tokens", "12"}).status == 0);
   }
-  CHECK(at.run({"eval", "--model", "run1", "--data", "text.txt", "--context", "50"}).status == 0);   // alibi goes beyond its training
+  CHECK(at.run({"eval", "--model", "run1", "--data", "text.txt", "--context", "50"}).status ==
+        0);   // alibi goes beyond its training
 }
 
 TEST_CASE("lm: wrong input is an error with a hint and status 1, and loses nothing") {
@@ -360,8 +368,8 @@ TEST_CASE("lm: wrong input is an error with a hint and status 1, and loses nothi
 TEST_CASE("lm: a loss that becomes NaN stops the run and keeps its checkpoint") {
   if (!is_built()) return;
   const Place at;
-  const Outcome o =
-      at.run(at.training("run", {"--lr", "1e30", "--clip", "0", "--save-every", "1", "--schedule", "constant", "--steps", "50", "--warmup", "0"}));
+  const Outcome o = at.run(at.training(
+      "run", {"--lr", "1e30", "--clip", "0", "--save-every", "1", "--schedule", "constant", "--steps", "50", "--warmup", "0"}));
   CAPTURE(o.err);
   CHECK(o.status == 1);
   CHECK(o.says("finite"));
@@ -378,7 +386,8 @@ TEST_CASE("lm: a full disk while saving is a warning, and status 1 at the end") 
     for (const std::string& a : at.command(arguments)) line += " '" + a + "'";
     return Process({"/bin/sh", "-c", line}, at / "").wait();
   };
-  const Outcome o = with_limit("60", at.training("run", {"--width", "32", "--save-every", "5"}));   // 30 KB: room for the text, not for a model
+  const Outcome o =
+      with_limit("60", at.training("run", {"--width", "32", "--save-every", "5"}));   // 30 KB: room for the text, not for a model
   CAPTURE(o.err);
   CHECK(o.status == 1);
   CHECK(o.says("warning: "));

@@ -9,8 +9,8 @@
 #include "tests/apps/capture.h"
 
 using namespace qd;
-using test::Outcome;
 using nlohmann::json;
+using test::Outcome;
 
 namespace {
 
@@ -65,8 +65,8 @@ bool has(const std::string& text, const std::string& part) { return text.find(pa
 
 TEST_CASE("options: values of every kind") {
   Sample s;
-  const Outcome o = s.run({"go", "--count", "10", "--rate=2.5e-3", "--name", "--odd name", "--kind", "blue", "--files", "a", "b", "--flag",
-                           "--files", "-", "--every", "1.5s", "--part", "0"});
+  const Outcome o = s.run({"go", "--count", "10", "--rate=2.5e-3", "--name", "--odd name", "--kind", "blue", "--files", "a", "b",
+                           "--flag", "--files", "-", "--every", "1.5s", "--part", "0"});
   CAPTURE(o.err);
   CHECK(o.status == 0);
   CHECK(s.ran);
@@ -171,7 +171,8 @@ TEST_CASE("options: commands and help") {
   }
   const Outcome all = run({"go", "--help-all"});
   CHECK(all.status == 0);
-  for (const char* text : {"--count N", "--kind red|green|blue", "which [red]", "--flag", "--every", "[7]"}) CHECK(has(all.out, text));
+  for (const char* text : {"--count N", "--kind red|green|blue", "which [red]", "--flag", "--every", "[7]"})
+    CHECK(has(all.out, text));
   const Outcome unknown = run({"og"});
   CHECK(unknown.status == 1);
   CHECK(unknown.says("[sample] expected go or stay, got 'og'"));
@@ -197,7 +198,8 @@ TEST_CASE("options: run.json gives them back") {
   const test::TempDir folder;
   write_file(folder / "a file", "");
   Sample first;
-  CHECK(first.run({"go", "--count", "4", "--rate", "0.1", "--files", folder / "a file", "nothing", "--every", "60s", "--flag"}).status == 0);
+  CHECK(first.run({"go", "--count", "4", "--rate", "0.1", "--files", folder / "a file", "nothing", "--every", "60s", "--flag"})
+            .status == 0);
   write_file(folder / "run.json", first.kept);
   const json file = json::parse(first.kept);
   CHECK(file["app"] == "sample go");
@@ -338,7 +340,8 @@ TEST_CASE("options: what all trainers share") {
   CHECK(time.steps == 0);   // alone, it lifts the limit
   CHECK(time.trainer().limits.seconds == 5);
   TrainFlags both;
-  CHECK(settled({"--max-seconds", "5", "--steps", "9", "--lr", "0.5", "--schedule", "linear", "--threads", "1"}, both).status == 0);
+  CHECK(settled({"--max-seconds", "5", "--steps", "9", "--lr", "0.5", "--schedule", "linear", "--threads", "1"}, both).status ==
+        0);
   CHECK(both.trainer().limits.steps == 9);
   CHECK(both.trainer().schedule.decay == Decay::linear);
   CHECK(both.trainer().schedule.minimum == doctest::Approx(0.05));

@@ -129,7 +129,8 @@ TEST_CASE("config: wrong and hostile files are refused, naming file and key") {
     file.erase(key);
     return file.dump();
   };
-  const json own = {{"norm", "pre"}, {"norm_kind", "rms"}, {"positions", "rope"}, {"rotary", 1}, {"kv_heads", 0}, {"mask", "causal"}};
+  const json own = {{"norm", "pre"}, {"norm_kind", "rms"}, {"positions", "rope"},
+                    {"rotary", 1},   {"kv_heads", 0},      {"mask", "causal"}};
   json wrong_own = own, odd_own = own;
   wrong_own["colour"] = 1;
   odd_own["rotary"] = 0.02;

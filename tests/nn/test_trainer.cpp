@@ -209,8 +209,10 @@ TEST_CASE("trainer: a crash between checkpoints costs the steps since the last o
   first.before_batch(11, [] { throw std::runtime_error("crash"); });
   CHECK_THROWS_AS(first.run(), std::runtime_error);
   CHECK(metrics(path + "/metrics.jsonl").back()["step"] == 10);
+  write_file(path + "/last.safetensors.tmp-123-0", "half");   // what a kill leaves
   Setup second(twenty_steps(), path);
   second.run.resume();
+  CHECK_FALSE(fs::exists(path + "/last.safetensors.tmp-123-0"));
   CHECK(second.run().steps == 20);
   check_same_run(reference, path);
 }
