@@ -136,7 +136,7 @@ void sweeps(Bench& b) {
   b.traffic("softmax", bytes(2), [&] { softmax(x); });
   b.traffic("layer norm", bytes(2), [&] { norm(x, w, w); });
   b.traffic("dropout", bytes(2), [&] { dropout(x, 0.1f); });
-  const kernel::AdamW step{.rate = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f, .epsilon = 1e-8f, .decay = 0.1f, .correction1 = 1, .correction2 = 1,
+  const kernel::AdamW step{.rate = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f, .rest1 = 0.1f, .rest2 = 0.01f, .epsilon = 1e-8f, .decay = 0.1f, .correction1 = 1, .correction2 = 1,
                            .gradient_scale = 1};
   float *pa = a.mutable_data(), *pm = m.mutable_data(), *pv = v.mutable_data();
   b.traffic("adamw", bytes(7), [&] { kernels().adamw(n, step, pa, x.data(), pm, pv); });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -46,7 +47,16 @@ void run_backward(const Tensor& y, const Tensor& dy, uint64_t oldest) {
            str("expected a gradient of shape ", y.shape().str(), dy.defined() ? ", got " + dy.shape().str() : ", got none"),
            "only a tensor of one element has a gradient of 1 by default");
   const Tensor seed = dy.defined() ? dy.detach() : full(y.shape(), 1);
-  std::vector<Ref<Node>> queue;
+  // After an exception what still waits has lost its gradient: it must not be used again.
+  struct Queue {
+    std::vector<Ref<Node>> nodes;
+    ~Queue() {
+      running = "backward";
+      for (const Ref<Node>& node : nodes) node->done = true, node->gradient = {};
+    }
+  } waiting;
+  std::vector<Ref<Node>>& queue = waiting.nodes;
+  QD_CHECK(seed.dtype() == DType::f32, "backward", str("expected an f32 gradient, got ", name_of(seed.dtype())));
   if (root->leaf) {
     Node identity("identity");
     identity.inputs = {root};
@@ -65,12 +75,11 @@ void run_backward(const Tensor& y, const Tensor& dy, uint64_t oldest) {
     node->gradient = {};
     Sink to(*node, queue, oldest);
     running = node->name;
+    node->done = true;   // whether or not its closure throws
     node->run(arrived, to);
-    node->done = true;
     node->free_closure();
     node->inputs.clear();
   }
-  running = "backward";
 }
 
 }  // namespace
@@ -89,16 +98,13 @@ void retain(Node* node) { node->add_owner(); }
 // A chain of nodes dies one by one: a node freed while another is being freed waits in a list instead of going deeper into the stack.
 void release(Node* node) noexcept {
   if (!node->drop_owner()) return;
-  thread_local std::vector<Node*> waiting;
+  thread_local Node* waiting = nullptr;   // a list through next_freed: nothing is allocated, and nothing destroyed before static tensors
   thread_local bool active = false;
-  waiting.push_back(node);
+  node->next_freed = waiting;
+  waiting = node;
   if (active) return;
   active = true;
-  while (!waiting.empty()) {
-    Node* last = waiting.back();
-    waiting.pop_back();
-    delete last;
-  }
+  while (waiting) delete std::exchange(waiting, waiting->next_freed);
   active = false;
 }
 
@@ -195,6 +201,22 @@ class Restore {
 
 }  // namespace
 
+namespace {
+
+// A number that changes with every bit of x and with their order.
+uint64_t digest(const Tensor& x) {
+  uint64_t sum = 0, weighted = 0;
+  const float* p = x.data();
+  for (int64_t i = 0; i < x.size(); ++i) {
+    const uint64_t bits = std::bit_cast<uint32_t>(p[i]);
+    sum += bits;
+    weighted += bits * (2 * static_cast<uint64_t>(i) + 1);
+  }
+  return sum * 0x9E3779B97F4A7C15 ^ weighted;
+}
+
+}  // namespace
+
 Tensor checkpoint(std::function<Tensor(const std::vector<Tensor>&)> f, const std::vector<Tensor>& inputs) {
   if (!enabled) return f(inputs);
   const RandomState random = random_state();
@@ -203,7 +225,7 @@ Tensor checkpoint(std::function<Tensor(const std::vector<Tensor>&)> f, const std
     NoGrad off;
     y = f(inputs).detach();
   }
-  auto again = [f = std::move(f), random, saved = std::vector<Saved>(inputs.begin(), inputs.end())](const Tensor& dy, Sink& to) {
+  auto again = [f = std::move(f), random, before = digest(y), saved = std::vector<Saved>(inputs.begin(), inputs.end())](const Tensor& dy, Sink& to) {
     std::vector<Tensor> copies;
     for (size_t i = 0; i < saved.size(); ++i) {
       copies.push_back(saved[i].get().detach());
@@ -217,6 +239,8 @@ Tensor checkpoint(std::function<Tensor(const std::vector<Tensor>&)> f, const std
       Restore grad(enabled, true);
       y = f(copies);
     }
+    QD_CHECK(digest(y) == before, "checkpoint", "expected the second run to give what the first gave, its result differs",
+             "call backward before weights are written or the mode is changed");
     if (y.needs_gradient()) run_backward(y, dy, oldest);
     for (size_t i = 0; i < copies.size(); ++i)
       if (copies[i].needs_gradient() && copies[i].node()->touched) to.give(static_cast<int>(i), copies[i].gradient());
@@ -266,6 +290,8 @@ double check_gradient(const std::function<Tensor(const Tensor&)>& f, const Tenso
 
 Tensor& Tensor::require_gradient() {
   QD_CHECK(defined() && dtype_ == DType::f32, "require_gradient", "expected an f32 tensor");
+  if (node_ && node_->leaf) return *this;
+  QD_CHECK(!node_, "require_gradient", str("expected a tensor outside of the graph, got the output of '", node_->name, "'"), "detach() it");
   Ref<Node> leaf(new Node("leaf"));
   leaf->leaf = true;
   leaf->shape = shape_;

@@ -41,6 +41,7 @@ struct Node : Counted {
   Tensor gradient;                       // what has arrived so far; for a parameter a window on the gradient arena
   bool leaf = false, touched = false;    // touched: the gradient holds something
   bool done = false;                     // backward went through
+  Node* next_freed = nullptr;            // release() needs no memory
 };
 int64_t live_nodes();                    // for leak tests
 
@@ -62,15 +63,20 @@ class Sink {
 // Reading a saved tensor that was written (by an optimiser step, say) throws. Saving an output this way is no leak.
 class Saved {
  public:
-  Saved(const Tensor& x) : tensor_(x.detach()), writes_(x.defined() ? x.storage()->writes : 0) {}
+  Saved(const Tensor& x) : tensor_(x.detach()), writes_(count()) {}
   const Tensor& get() const {
-    if (tensor_.defined() && tensor_.storage()->writes != writes_) [[unlikely]] written();
+    if (count() != writes_) [[unlikely]] written();
     return tensor_;
   }
   const Tensor* operator->() const { return &get(); }
   const Tensor& operator*() const { return get(); }
 
  private:
+  uint32_t count() const {               // writes of its own storage, and through the arena that it is a window on
+    if (!tensor_.defined()) return 0;
+    const Storage& s = *tensor_.storage();
+    return s.writes + (s.arena ? s.arena->writes : 0);
+  }
   [[noreturn]] void written() const;
   Tensor tensor_;
   uint32_t writes_;
@@ -124,7 +130,8 @@ class NoGrad {
 bool gradients_enabled();
 
 // f(inputs) without keeping what happens inside: backward computes it a second time, with the same random numbers, and gives bit-identical
-// gradients (Chen et al. 2016). Every tensor with a gradient that f uses must be an input or a parameter; anything else throws in backward.
+// gradients (Chen et al. 2016). Every tensor with a gradient that f uses must be an input or a parameter; anything else throws in backward,
+// and so does a second run with another result (weights written since, another mode).
 Tensor checkpoint(std::function<Tensor(const std::vector<Tensor>&)> f, const std::vector<Tensor>& inputs);
 bool recomputing();                      // inside the second run: buffers (running means, codebooks) must not be updated again
 

@@ -41,6 +41,8 @@ std::shared_ptr<Call> describe(const Heads& q, const Heads& k, AttentionOptions 
   QD_CHECK(o.heads > 0 && o.kv_heads > 0 && o.heads % o.kv_heads == 0 && o.head_dim > 0, "attention",
            str("expected heads that are a multiple of kv_heads, got ", o.heads, " and ", o.kv_heads, " of size ", o.head_dim));
   QD_CHECK(q.x.rank() == 3, "attention", str("expected q in a tensor (B, T, row), got ", q.x.shape().str()));
+  QD_CHECK(o.heads <= q.x.cols() && o.head_dim <= q.x.cols(), "attention",
+           str("expected heads of a size that fits rows of ", q.x.cols(), ", got ", o.heads, " of size ", o.head_dim));
   const int64_t batch = q.x.dim(0), queries = q.x.dim(1);
   expect_heads("q", q, batch, o.heads * o.head_dim);
   expect_heads("k", k, batch, o.kv_heads * o.head_dim);
@@ -164,7 +166,7 @@ Tensor attention_probabilities(Heads q, Heads k, const AttentionOptions& options
   const kernel::Attention& a = call->kernel;
   Tensor p = empty({a.batch, a.heads, a.queries, a.keys});
   kernels().attention_probabilities(a, p.mutable_data());
-  return no_gradient("attention_probabilities", p, {q.x, k.x});
+  return no_gradient("attention_probabilities", p, {q.x, k.x, options.table});
 }
 
 Tensor rotary_table(int64_t positions, int64_t dim, double base) {

@@ -187,8 +187,8 @@ struct Header {
 int64_t bytes_needed(const InputFile& file, const std::string& name, const FileType& type, const Entry& entry) {
   int64_t bytes = type.bytes;
   for (const int64_t dim : entry.shape) {
-    QD_CHECK(!__builtin_mul_overflow(bytes, dim, &bytes), file.path(),
-             str("expected a shape of tensor ", quote(name), " with fewer than 2^63 bytes, got more"), damage_hint);
+    QD_CHECK(!__builtin_mul_overflow(bytes, dim, &bytes) && bytes <= int64_t{1} << 60, file.path(),
+             str("expected a shape of tensor ", quote(name), " with at most 2^60 bytes, got more"), damage_hint);
   }
   return bytes;
 }

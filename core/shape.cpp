@@ -8,10 +8,11 @@ namespace qd {
 
 Shape::Shape(std::span<const int64_t> dims) : rank_(static_cast<int>(dims.size())) {
   QD_CHECK(dims.size() <= max_rank, "shape", qd::str("expected at most ", max_rank, " dimensions, got ", dims.size()));
+  constexpr int64_t most = int64_t{1} << 60;   // so that bytes can be counted in int64
   std::copy(dims.begin(), dims.end(), dims_);
   for (int64_t dim : dims) {
     QD_CHECK(dim >= 0, "shape", qd::str("expected sizes of at least 0, got ", str()));
-    QD_CHECK(!__builtin_mul_overflow(size_, dim, &size_), "shape", qd::str("expected fewer than 2^63 elements, got ", str()));
+    QD_CHECK(!__builtin_mul_overflow(size_, dim, &size_) && size_ <= most, "shape", qd::str("expected at most 2^60 elements, got ", str()));
   }
 }
 

@@ -14,7 +14,7 @@ class Shape {
 
   Shape() = default;                                      // a scalar
   Shape(std::initializer_list<int64_t> dims) : Shape(std::span<const int64_t>(dims.begin(), dims.size())) {}
-  explicit Shape(std::span<const int64_t> dims);          // throws Error: more than 6 dimensions, a negative one, or a product beyond int64
+  explicit Shape(std::span<const int64_t> dims);          // throws Error: more than 6 dimensions, a negative one, or a product beyond 2^60
 
   int rank() const { return rank_; }
   int64_t size() const { return size_; }                  // the product; 1 for a scalar

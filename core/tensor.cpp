@@ -47,7 +47,7 @@ void free_storage(Storage* storage) noexcept {
 
 Tensor::Tensor(Ref<Storage> storage, Shape shape, DType dtype, int64_t offset)
     : storage_(std::move(storage)), offset_(offset), shape_(shape), dtype_(dtype) {
-  QD_CHECK(offset >= 0 && (offset + shape.size()) * bytes_of(dtype) <= storage_->bytes, "tensor",
+  QD_CHECK(offset >= 0 && offset <= storage_->bytes / bytes_of(dtype) - shape.size(), "tensor",
            str("expected storage for ", shape.str(), " at offset ", offset, ", got ", storage_->bytes, " bytes"));
 }
 
@@ -106,6 +106,8 @@ Tensor Tensor::clone() const {
 void Tensor::copy_from(const Tensor& other) {
   QD_CHECK(defined() && other.defined() && other.shape_ == shape_ && other.dtype_ == dtype_, "copy_from",
            str("expected ", name_of(dtype_), " ", shape_.str(), ", got ", name_of(other.dtype_), " ", other.shape_.str()));
+  QD_CHECK(!node_ || node_->leaf, "copy_from", "expected a parameter or a tensor outside of the graph: its gradient would belong to other numbers",
+           "detach() it");
   const auto bytes = bytes_of(dtype_);
   ++storage_->writes;
   std::memmove(static_cast<char*>(storage_->data) + offset_ * bytes, static_cast<const char*>(other.storage_->data) + other.offset_ * bytes,

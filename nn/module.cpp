@@ -24,7 +24,19 @@ std::string list(const char* what, const std::vector<std::string>& names) {
 
 }  // namespace
 
-Module::Module(Module& parent, std::string name) : parent_(&parent), name_(std::move(name)) { parent.children_.push_back(this); }
+Module::Module(Module& parent, std::string name) : parent_(&parent), name_(std::move(name)) {
+  parent.expect_new(name_);
+  parent.children_.push_back(this);
+}
+
+// Two members of one name would share a place in files.
+void Module::expect_new(const std::string& name) const {
+  const auto taken = [&](const auto& members) {
+    return std::any_of(members.begin(), members.end(), [&](const auto* member) { return member->name_ == name; });
+  };
+  QD_CHECK(!taken(children_) && !taken(parameters_) && !taken(buffers_), "module",
+           str("expected every member of '", path(), "' to have a name of its own, got '", name, "' twice"));
+}
 
 template <class F>
 void Module::visit(F&& f) {
@@ -65,8 +77,10 @@ void Module::initialize(uint64_t seed) {
 
 const Arena& Module::arena() {
   if (arena_.values.defined()) return arena_;
+  QD_CHECK(!parent_, "arena", str("expected the root of a model, got its part '", path(), "'"), "make the optimiser for the whole model");
   constexpr int64_t line = 16;   // floats in a cache line
-  arena_.order = parameters();
+  for (Parameter* p : parameters())
+    if (p->value.needs_gradient()) arena_.order.push_back(p);   // the others are frozen
   std::stable_partition(arena_.order.begin(), arena_.order.end(), [](const Parameter* p) { return p->decays(); });
   int64_t total = 0;
   for (const Parameter* p : arena_.order) {
@@ -80,8 +94,11 @@ const Arena& Module::arena() {
     const int64_t bytes = p->value.size() * bytes_of(DType::f32), at = offset * bytes_of(DType::f32);
     Tensor value(Storage::window(arena_.values.storage(), at, bytes), p->value.shape(), DType::f32);
     value.copy_from(p->value);
-    value.require_gradient();
-    value.node()->gradient = Tensor(Storage::window(arena_.gradients.storage(), at, bytes), p->value.shape(), DType::f32);
+    Node& node = *p->value.node();   // stays: a graph that was made before leads here
+    Tensor gradient(Storage::window(arena_.gradients.storage(), at, bytes), p->value.shape(), DType::f32);
+    if (node.touched) gradient.copy_from(node.gradient);
+    node.gradient = gradient;
+    value.set_node(p->value.node());
     p->value = value;
     offset += (p->value.size() + line - 1) / line * line;
   }
@@ -93,7 +110,8 @@ void Module::clear_gradients() {
 }
 
 void Module::settle_gradients() {
-  for (Parameter* p : parameters()) p->value.gradient();
+  for (Parameter* p : parameters())
+    if (p->value.needs_gradient()) p->value.gradient();
 }
 
 void Module::save(State& to) const {
@@ -168,12 +186,14 @@ Init side_by_side(std::vector<std::pair<int64_t, Init>> columns) {
 Parameter::Parameter(Module& parent, std::string name, const Shape& shape, Init init)
     : value(zeros(shape)), init(std::move(init)), parent_(parent), name_(std::move(name)) {
   value.require_gradient();
+  parent.expect_new(name_);
   parent.parameters_.push_back(this);
 }
 
 std::string Parameter::path() const { return join(parent_.path(), name_); }
 
 Buffer::Buffer(Module& parent, std::string name, Tensor initial) : value(std::move(initial)), parent_(parent), name_(std::move(name)) {
+  parent.expect_new(name_);
   parent.buffers_.push_back(this);
 }
 

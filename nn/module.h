@@ -43,7 +43,8 @@ class Module {
   bool training() const { return training_; }
 
   void initialize(uint64_t seed);                              // every parameter from (seed, its path): independent of order
-  const Arena& arena();                                        // of a root; the first call moves values and gradients into it
+  const Arena& arena();                                        // of a root; the first call moves values and gradients into it. Without
+                                                               // frozen parameters: those whose value was replaced by value.detach()
   void clear_gradients();                                      // nothing is written: the next backward overwrites
   void settle_gradients();                                     // zeros for parameters that no gradient has reached
 
@@ -55,6 +56,7 @@ class Module {
   friend class Parameter;
   friend class Buffer;
   template <class F> void visit(F&& f);
+  void expect_new(const std::string& name) const;
   Module* parent_ = nullptr;
   std::string name_;
   std::vector<Module*> children_;
@@ -101,6 +103,7 @@ class Buffer {
   std::string path() const;
 
  private:
+  friend class Module;
   Module& parent_;
   std::string name_;
 };

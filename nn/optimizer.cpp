@@ -7,8 +7,8 @@
 
 namespace qd {
 
-Optimizer::Optimizer(Module& module, OptimizerOptions options, std::vector<std::string> moments)
-    : module_(module), options_(options), names_(std::move(moments)) {
+Optimizer::Optimizer(std::string kind, Module& module, OptimizerOptions options, std::vector<std::string> moments)
+    : module_(module), options_(options), kind_(std::move(kind)), names_(std::move(moments)) {
   const bool fractions = options.beta1 >= 0 && options.beta1 < 1 && options.beta2 >= 0 && options.beta2 < 1;
   QD_CHECK(fractions, "optimizer", str("expected beta1 and beta2 in [0, 1), got ", options.beta1, " and ", options.beta2));
   QD_CHECK(options.epsilon >= 0 && options.decay >= 0, "optimizer",
@@ -29,13 +29,13 @@ void Optimizer::step(double rate, double gradient_scale) {
   module_.settle_gradients();
   ++steps_;
   update(static_cast<float>(rate), static_cast<float>(gradient_scale));
-  for (Parameter* p : module_.arena().order) p->value.mutable_data();   // counts as a write: a graph that lives on must not be used
   module_.clear_gradients();
 }
 
 int64_t Optimizer::offset(const Parameter& parameter) const { return parameter.value.data() - values_.data(); }
 
 void Optimizer::save(State& to, const std::string& prefix) const {
+  to.texts[prefix + "kind"] = kind_;
   to.put(prefix + "steps", steps_);
   for (size_t i = 0; i < names_.size(); ++i)
     for (const Parameter* p : module_.arena().order)
@@ -43,6 +43,7 @@ void Optimizer::save(State& to, const std::string& prefix) const {
 }
 
 void Optimizer::load(const State& from, const std::string& prefix) {
+  QD_CHECK(from.text(prefix + "kind") == kind_, "optimizer", str("expected the state of ", kind_, ", got that of ", from.text(prefix + "kind")));
   steps_ = from.integer(prefix + "steps");
   for (size_t i = 0; i < names_.size(); ++i) {
     for (const Parameter* p : module_.arena().order) {
@@ -52,7 +53,7 @@ void Optimizer::load(const State& from, const std::string& prefix) {
   }
 }
 
-SGD::SGD(Module& module, OptimizerOptions options) : Optimizer(module, options, {"m"}) {}
+SGD::SGD(Module& module, OptimizerOptions options) : Optimizer("sgd", module, options, {"m"}) {}
 
 void SGD::update(float rate, float gradient_scale) {
   const int64_t n = values_.size();
@@ -70,6 +71,8 @@ kernel::AdamW adam_step(const OptimizerOptions& o, float rate, int64_t steps, fl
   return {.rate = rate,
           .beta1 = static_cast<float>(o.beta1),
           .beta2 = static_cast<float>(o.beta2),
+          .rest1 = static_cast<float>(1 - o.beta1),
+          .rest2 = static_cast<float>(1 - o.beta2),
           .epsilon = static_cast<float>(o.epsilon),
           .decay = static_cast<float>(o.decay),
           .correction1 = static_cast<float>(1 - std::pow(o.beta1, t)),
@@ -79,7 +82,7 @@ kernel::AdamW adam_step(const OptimizerOptions& o, float rate, int64_t steps, fl
 
 }  // namespace
 
-AdamW::AdamW(Module& module, OptimizerOptions options) : Optimizer(module, options, {"m", "v"}) {}
+AdamW::AdamW(Module& module, OptimizerOptions options) : Optimizer("adamw", module, options, {"m", "v"}) {}
 
 void AdamW::update(float rate, float gradient_scale) {
   auto step = adam_step(options_, rate, steps_, gradient_scale);
@@ -91,7 +94,7 @@ void AdamW::update(float rate, float gradient_scale) {
   kernels().adamw(n - decayed_, step, w + decayed_, g + decayed_, m + decayed_, v + decayed_);
 }
 
-LAMB::LAMB(Module& module, OptimizerOptions options) : Optimizer(module, options, {"m", "v"}), direction_(empty(values_.shape())) {}
+LAMB::LAMB(Module& module, OptimizerOptions options) : Optimizer("lamb", module, options, {"m", "v"}), direction_(empty(values_.shape())) {}
 
 void LAMB::update(float rate, float gradient_scale) {
   auto step = adam_step(options_, rate, steps_, gradient_scale);

@@ -25,10 +25,10 @@ class Optimizer : public Stateful {
 
   // Moments are saved as "<prefix>m.<path of the parameter>", whatever the order of the arena.
   void save(State& to, const std::string& prefix) const override;
-  void load(const State& from, const std::string& prefix) override;   // throws Error: a moment is missing or has another shape
+  void load(const State& from, const std::string& prefix) override;   // throws Error: the state of another kind, a moment is missing or has another shape
 
  protected:
-  Optimizer(Module& module, OptimizerOptions options, std::vector<std::string> moments);
+  Optimizer(std::string kind, Module& module, OptimizerOptions options, std::vector<std::string> moments);
   virtual void update(float rate, float gradient_scale) = 0;
   float* moment(size_t i) { return moments_[i].mutable_data(); }
   int64_t offset(const Parameter& parameter) const;          // where it lies in the arena
@@ -40,6 +40,7 @@ class Optimizer : public Stateful {
   int64_t steps_ = 0;
 
  private:
+  std::string kind_;                                         // "adamw": a state is no use to another kind
   std::vector<std::string> names_;
   std::vector<Tensor> moments_;                              // flat, laid out as the arena
 };

@@ -234,7 +234,7 @@ void Trainer::explain(const std::string& what, const State& before, const Random
   check_every_op = checked;
   module_.clear_gradients();
   fail("train", str("expected a finite ", what, " at step ", now_.step + 1, "; it begins in ", origin),
-       "lower the learning rate, warm up longer or clip harder" + (files_.out.empty() ? "" : "; the last checkpoint in " + files_.out + " is kept"));
+       kept_hint());
 }
 
 void Trainer::record() {
@@ -251,6 +251,7 @@ void Trainer::record() {
 }
 
 void Trainer::evaluate_now() {
+  expect_finite_weights();
   const Evaluation scope(module_);
   Values values = evaluate ? evaluate() : Values{};
   const std::string text = sample && !interrupted() ? sample() : "";
@@ -285,7 +286,19 @@ void Trainer::keep_sample(const std::string& text) {
   });
 }
 
+// A step may have ruined the weights although loss and gradient were finite: then nothing good is overwritten.
+void Trainer::expect_finite_weights() {
+  const Tensor& weights = module_.arena().values;
+  QD_CHECK(kernels().all_finite(weights.size(), weights.data()), "train", str("expected finite weights after step ", now_.step, ", got NaN or infinity"),
+           kept_hint());
+}
+
+std::string Trainer::kept_hint() const {
+  return "lower the learning rate, warm up longer or clip harder" + (files_.out.empty() ? "" : "; the last checkpoint in " + files_.out + " is kept");
+}
+
 bool Trainer::save_now() {
+  expect_finite_weights();
   saved_ = now_;
   if (files_.out.empty()) return false;
   if (!find(best_, "val_loss")) attempt([&] { save_model(path("model.safetensors"), module_, now_.step, {}); });

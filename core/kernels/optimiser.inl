@@ -4,7 +4,7 @@
 struct AdamMoments {
   V beta1, rest1, beta2, rest2, over_correction1, over_correction2, epsilon, gradient_scale;
   explicit AdamMoments(const AdamW& o)
-      : beta1(set1(o.beta1)), rest1(set1(1 - o.beta1)), beta2(set1(o.beta2)), rest2(set1(1 - o.beta2)),
+      : beta1(set1(o.beta1)), rest1(set1(o.rest1)), beta2(set1(o.beta2)), rest2(set1(o.rest2)),
         over_correction1(set1(1 / o.correction1)), over_correction2(set1(1 / __builtin_sqrtf(o.correction2))),
         epsilon(set1(o.epsilon)), gradient_scale(set1(o.gradient_scale)) {}
 

@@ -36,10 +36,14 @@ double sum(int64_t n, const float* x) {
 }
 
 double sum_squares(int64_t n, const float* x) {
-  return sum_all(n, [x](int64_t i, auto lanes) {
-    const V v = lanes.load(x + i);
-    return v * v;
-  });
+  const auto scaled = [n, x](float scale) {
+    return sum_all(n, [x, s = set1(scale)](int64_t i, auto lanes) {
+      const V v = s * lanes.load(x + i);
+      return v * v;
+    });
+  };
+  const double total = scaled(1);
+  return total <= 1e36 ? total : scaled(0x1p-80f) * 0x1p160;   // squares beyond f32: once more, smaller (NaN stays)
 }
 
 // Sums over rows in chunks of rows: each task adds up the rows of its chunk, add_rows(begin, end, sums), sums holding `width` zeros;

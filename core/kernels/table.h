@@ -120,7 +120,8 @@ struct AttentionGradient {
 };
 
 struct AdamW {                             // Loshchilov and Hutter 2019; one sweep over n values
-  float rate, beta1, beta2, epsilon, decay;
+  float rate, beta1, beta2, rest1, rest2;  // rest: 1 - beta, taken in f64
+  float epsilon, decay;
   float correction1, correction2;          // 1 - beta1^t, 1 - beta2^t
   float gradient_scale;                    // the clipping factor
 };

@@ -302,3 +302,22 @@ TEST_CASE("autograd: graphs in several threads at once") {
   for (std::thread& thread : team) thread.join();
   CHECK(results == Floats{0, 4, 8, 12});
 }
+
+TEST_CASE("autograd: after a backward pass that threw, what it left behind is refused instead of losing gradients") {
+  const Tensor w = leaf({1, 2, 3});
+  const Tensor h = square(w);
+  const Tensor bad = sum(h) + sum(max_last(h.reshape({1, 3})));
+  CHECK(message_of([&] { bad.backward(); }).find("[max_last]") != std::string::npos);
+  CHECK(message_of([&] { sum(h * 2.0f).backward(); }).find("fresh graph") != std::string::npos);
+}
+
+TEST_CASE("autograd: nothing cuts a graph without a word") {
+  const Tensor w = leaf({1, 2});
+  Tensor h = square(w);
+  CHECK(message_of([&] { h.require_gradient(); }).find("'square'") != std::string::npos);
+  CHECK(message_of([&] { h.copy_from(tensor({5, 6})); }).find("[copy_from]") != std::string::npos);
+  Tensor same = w;
+  same.require_gradient();   // a leaf stays the leaf it is
+  CHECK(same.node().get() == w.node().get());
+  CHECK(message_of([&] { backward(leaf({1, 2}), tensor(std::vector<int32_t>{1, 2}, {2})); }).find("f32") != std::string::npos);
+}

@@ -191,3 +191,15 @@ TEST_CASE("checkpoint: keeps what goes in and nothing else") {
   };
   CHECK(peak(checkpoint) * 5 < peak(plain));   // 16 + 16 tensors, not 256
 }
+
+TEST_CASE("checkpoint: a second run with another result throws: weights written since, another mode") {
+  Tensor x = noise({4}, 0), w = noise({4}, 1);
+  bool drop = true;
+  const auto f = [&](const std::vector<Tensor>& in) { return drop ? dropout(in[0] * w, 0.5f) : in[0] * w; };
+  const Tensor y = sum(checkpoint(f, {x}));
+  drop = false;
+  CHECK(message_of([&] { y.backward(); }).find("its result differs") != std::string::npos);
+  const Tensor z = sum(checkpoint(f, {x}));
+  w.copy_from(noise({4}, 2).detach());
+  CHECK(message_of([&] { z.backward(); }).find("its result differs") != std::string::npos);
+}

@@ -119,6 +119,10 @@ TEST_CASE("config: wrong and hostile files are refused, naming file and key") {
   const std::string path = folder / "config.json";
   CHECK(has(message_of([&] { read_config(folder / ""); }), "config.json"));
   CHECK(has(message_of([&] { read_config(folder / "missing"); }), "missing"));
+  std::string deep = gpt2().dump();   // printing it again would take a stack of its depth
+  deep.insert(1, "\"tie_word_embeddings\":" + std::string(200'000, '[') + std::string(200'000, ']') + ",");
+  write_file(path, deep);
+  CHECK(has(message_of([&] { read_config(folder / ""); }), "tie_word_embeddings"));
   const auto with = [](const char* key, const json& value) {
     json file = gpt2();
     file[key] = value;

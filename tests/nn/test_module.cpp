@@ -149,3 +149,32 @@ TEST_CASE("module: initialisers") {
   CHECK(moments(100, 150)[1] == doctest::Approx(0.1).epsilon(0.03));
   CHECK(moments(150, 300)[2] == doctest::Approx(2).epsilon(0.01));
 }
+
+TEST_CASE("module: gradients find the arena from graphs that are older than it, and keep what they had") {
+  Outer model;
+  sum(model.scale * 2.0f).backward();
+  const Tensor loss = sum(model.scale * 3.0f);
+  const Arena& arena = model.arena();
+  const int64_t at = model.scale.value.data() - arena.values.data();
+  CHECK(arena.gradients.data()[at] == 2);
+  loss.backward();
+  CHECK(arena.gradients.data()[at] == 5);
+  model.scale.value.require_gradient();   // changes nothing
+  sum(model.scale * 1.0f).backward();
+  CHECK(arena.gradients.data()[at] == 6);
+}
+
+TEST_CASE("module: one arena for a tree, names of their own, frozen parameters stay out") {
+  Outer model;
+  CHECK_THROWS_WITH(model.h[0].arena(), doctest::Contains("'h.0'"));
+  struct Twice : Module {
+    Linear a{*this, "fc", 2, 2}, b{*this, "fc", 2, 2};
+  };
+  CHECK_THROWS_WITH(Twice(), doctest::Contains("'fc' twice"));
+  model.initialize(1);
+  model.scale.value = model.scale.value.detach();
+  CHECK(model.arena().order.size() == model.parameters().size() - 1);
+  sum(model.scale * model.ln.weight.value.row_range(0, 1)).backward();
+  model.settle_gradients();
+  CHECK(model.ln.weight.value.gradient().data()[0] == 5);
+}

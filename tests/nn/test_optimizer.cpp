@@ -146,6 +146,7 @@ TEST_CASE("optimizer: moments survive by path, whatever the order") {
   second.step(0.01);
   for (size_t i = 0; i < one.items.size(); ++i) CHECK(same_bits(one.items[i]->value, other.items[one.items.size() - 1 - i]->value));
 
+  CHECK_THROWS_WITH(AdamW(other).load(state, "optimizer."), doctest::Contains("expected the state of adamw, got that of lamb"));
   state.tensors["optimizer.m.bias"] = zeros({16});
   CHECK_THROWS_AS(second.load(state, "optimizer."), Error);
   state.tensors.erase("optimizer.m.bias");
@@ -157,4 +158,11 @@ TEST_CASE("optimizer: impossible options") {
   CHECK_THROWS_AS(make_optimizer("adam", module), Error);
   CHECK_THROWS_AS(AdamW(module, {.beta2 = 1}), Error);
   CHECK_THROWS_AS(SGD(module, {.decay = -1}), Error);
+}
+
+TEST_CASE("optimizer: the norm of gradients whose squares are beyond f32") {
+  Some module;
+  AdamW optimizer(module);
+  sum(module.items[0]->value * 1e30f).backward();   // 17 numbers
+  CHECK(optimizer.gradient_norm() == doctest::Approx(std::sqrt(17.0) * 1e30).epsilon(1e-5));
 }

@@ -316,6 +316,27 @@ TEST_CASE("trainer: a gradient that is not finite names the parameter") {
   CHECK(message.find("'b'") != std::string::npos);
 }
 
+TEST_CASE("trainer: weights that are not finite are neither saved nor called a result") {
+  for (const int64_t last : {3, 20}) {   // ruined by the last step, or before
+    const test::TempDir folder;
+    const std::string path = folder / "run";
+    TrainerOptions options = twenty_steps();
+    options.limits.steps = last;
+    options.evaluate_every = {.steps = 3};
+    options.save_every = {.steps = 2};
+    Setup setup(options, path);
+    setup.before_batch(2, [&] { setup.model.w.value.mutable_data()[1] = INFINITY; });
+    setup.run.loss = [&setup, usual = setup.run.loss] {
+      const Tensor unused = usual();
+      return sum(square(setup.model.b.value));   // looks at b alone: finite
+    };
+    const std::string message = message_of(setup.run);
+    CAPTURE(message);
+    CHECK(message.find("finite weights after step 3") != std::string::npos);
+    CHECK(read_safetensors(path + "/last.safetensors").integer("trainer.step") == 2);
+  }
+}
+
 TEST_CASE("trainer: a full disk while saving warns and goes on") {
   const test::TempDir folder;
   const std::string path = folder / "run";
