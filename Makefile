@@ -27,6 +27,7 @@ TEST_SRC := $(wildcard tests/*.cpp tests/*/*.cpp)
 obj       = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 LIB      := $(BUILD)/libqiudao.a
 
+.SECONDARY:   # objects are kept
 .PHONY: all deps demo test bench asan lib format lint layers clean help
 all: $(APPS:%=$(BIN)/%) $(BUILD)/test ## build the apps in bin/ and the test program
 

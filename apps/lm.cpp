@@ -67,6 +67,7 @@ int train(TrainOptions& o, const Command& command) {
 
   log(str(model.parameter_count(), " parameters, ", tokenizer->size(), " ids, ", batches.tokens().size(),
           " tokens to learn from, ", held_out.size(), " held out; the run is in ", run));
+  if (o.data.empty()) log("without --data the text is generated: short sentences and sums");
   note_problems(corpus);
   note_problems(val);
   if (resumed) {
