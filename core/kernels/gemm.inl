@@ -13,7 +13,7 @@ constexpr int64_t block_depth = 1024;        // deep, because each further block
 constexpr int64_t deepest_bf16 = 2 * block_depth;
 constexpr int64_t block_rows = 192;
 constexpr int64_t packed_elements = 1 << 20; // most of A or of B that is packed at a time: a part of L3
-constexpr int64_t parallel_cost = 16 * 1024; // cycles; below, waking the threads takes longer than it saves
+constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
 inline int64_t cost(int64_t m, int64_t n, int64_t k) { return m * n * k / (2 * W) + (m * k + k * n + m * n) / 4; }
@@ -53,7 +53,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
         }
 
         int64_t tall = block_rows;
-        while (!alone && tall > 24 && pieces(rows, tall) * panels < 64) tall /= 2;   // enough tasks for all threads
+        while (!alone && tall > 12 && pieces(rows, tall) * panels < 64) tall /= 2;   // enough tasks for all threads
         tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
         const int64_t blocks = pieces(rows, tall);
         run_tasks(parallel, blocks * panels, [&](int64_t task) {
