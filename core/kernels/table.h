@@ -24,6 +24,9 @@ struct Strided {
 
 // What happens to C on its way out of a product: C = activation(scale * A B + bias) + residual, or C += scale * A B when `add`.
 enum class Activation : int { none, relu, gelu, gelu_erf, silu };
+constexpr Unary unary_of(Activation f) {   // f is not `none`
+  return f == Activation::gelu ? Unary::gelu : f == Activation::gelu_erf ? Unary::gelu_erf : f == Activation::silu ? Unary::silu : Unary::relu;
+}
 struct Epilogue {
   float scale = 1;
   bool add = false;                        // C += ; then bias, activation, pre and residual must be absent
