@@ -112,11 +112,58 @@ void convolution(const Convolution& c, const float* x, const float* weight, floa
   multiply_patches<TileF32>(patches, pixels, packed, c.out, {{y, c.out, e}, c.out_height, c.out_width}, parallel);
 }
 
+// With a few channels of x, phases would leave most lanes of their results empty. Then all taps of a pixel of dy make one product,
+// columns (pixels, taps * in) = dy (pixels, out) x weight (out, taps * in), and each column is added where its tap lies. A task is a
+// band of rows of dx, and computes what it needs for itself, so that its sums are its own.
+inline bool by_columns(const Convolution& c) {
+  const int64_t taps = c.kernel_height * c.kernel_width;
+  return 2 * round_up(taps * c.in, W) <= taps * round_up(c.in, W);
+}
+
+void input_gradient_by_columns(const Convolution& c, const float* dy, const float* weight, const Placement& to) {
+  const int64_t n = c.kernel_height * c.kernel_width * c.in, line = c.width * c.in;
+  const Patches patches = forward_patches(c, nullptr, scratch_runs.get<Run>(Patches::most_runs(c.kernel_height * c.kernel_width, c.in)));
+  const int64_t reach = c.dilation_y * (c.kernel_height - 1);                       // a row of dy touches reach + 1 rows of dx
+  const int64_t lines = most(1, (1 << 15) / most(1, n * c.out_width));              // of dy, so that their columns fit L2 ...
+  const int64_t wanted = most(lines * c.stride_y - reach, most(reach, c.stride_y)); // ... yet bands share few of them
+  const int64_t bands = pieces(c.height, least(wanted, c.height)), band = pieces(c.height, bands);
+  run_tasks(cost(c.batch * c.out_height * c.out_width, n, c.out) > parallel_cost, c.batch * bands, [&](int64_t task) {
+    const int64_t picture = task / bands, y0 = task % bands * band, y1 = least(c.height, y0 + band);
+    if (y0 >= y1) return;
+    const int64_t i0 = most(0, pieces(most(0, y0 + c.padding_y - reach), c.stride_y));
+    const int64_t i1 = least(c.out_height, (y1 - 1 + c.padding_y) / c.stride_y + 1), rows = most(0, i1 - i0) * c.out_width;
+    float* sums = scratch_sums.get<float>((y1 - y0) * line + rows * n);
+    float* columns = sums + (y1 - y0) * line;
+    clear_run(sums, (y1 - y0) * line);
+    if (rows > 0)
+      gemm_one({rows, n, c.out, {dy + (picture * c.out_height + i0) * c.out_width * c.out, c.out}, {weight, n}, columns, n}, {columns, n, {}}, false);
+    for (int64_t r = 0; r < patches.runs; ++r) {
+      const Run& run = patches.run[r];
+      for (int64_t i = i0; i < i1; ++i) {
+        const int64_t y = i * c.stride_y + run.dy;
+        if (y < y0 || y >= y1) continue;
+        float* row = sums + (y - y0) * line;
+        const float* from = columns + (i - i0) * c.out_width * n + run.weight;
+        int64_t at = run.dx * c.in + run.channel;
+        for (int64_t j = 0; j < c.out_width; ++j, at += c.stride_x * c.in, from += n) {
+          const int64_t begin = least(most(-at, 0), run.count), end = most(begin, least(line - at, run.count));
+          vectors(begin, end, [&](int64_t k, auto lanes) { lanes.store(row + at + k, lanes.load(row + at + k) + lanes.load(from + k)); });
+        }
+      }
+    }
+    to.write(sums, (picture * c.height + y0) * c.width, (y1 - y0) * c.width, c.height, c.width, c.in);
+  });
+}
+
 // dx[b, s q + phase] = sum over the taps u with (phase + padding - u * dilation) divisible by s, and over o, of
 //   dy[b, q + (phase + padding - u * dilation) / s, o] * weight[o, u]
 void convolution_input_gradient(const Convolution& c, const float* x, const float* dy, const float* weight, float* dx, const Epilogue& e) {
   if (c.batch * c.height * c.width * c.in <= 0) return;
   if (is_dense(c)) return gemm({c.batch * c.height * c.width, c.in, c.out, {dy, c.out}, {weight, c.in}, dx, c.in, e});
+  Placement to{{dx, c.in, e}, c.height, c.width};
+  if (c.rectify) to.gate = x;
+  if (c.out > 0 && by_columns(c)) return input_gradient_by_columns(c, dy, weight, to);
+  to.step_y = c.stride_y, to.step_x = c.stride_x;
   const int64_t taps = c.kernel_height * c.kernel_width;
   Run* run = scratch_runs.get<Run>(Patches::most_runs(taps, c.out));
   for (int64_t phase_y = 0; phase_y < least(c.stride_y, c.height); ++phase_y)
@@ -136,7 +183,7 @@ void convolution_input_gradient(const Convolution& c, const float* x, const floa
       const int64_t pixels = c.batch * rows * cols;
       const bool parallel = cost(pixels, c.in, patches.depth) > parallel_cost;
       const float* packed = pack_weight<float>(patches, PackB{turned, c.in}, c.in, parallel);
-      const Placement to{{dx, c.in, e}, c.height, c.width, phase_y, phase_x, c.stride_y, c.stride_x, c.rectify ? x : nullptr};
+      to.first_y = phase_y, to.first_x = phase_x;
       multiply_patches<TileF32>(patches, pixels, packed, c.in, to, parallel);
     }
 }
