@@ -79,7 +79,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
            str("expected a residual of the output's shape ", y.shape().str(), ", got ", fused.residual.shape().str()));
   c.rectify = fused.relu_input;
   c.taps = o.taps.empty() ? nullptr : o.taps.data();
-  Slope slope(fused, y, records({x, weight, bias}));
+  Slope slope(fused, y, records({x, weight, bias, fused.residual}));
   kernels().convolution(c, x.data(), weight.data(), y.mutable_data(),
                         {.bias = data_or_null(bias), .activation = slope.f, .pre = slope.pre.defined() ? slope.pre.mutable_data() : nullptr,
                          .residual = data_or_null(fused.residual)});
