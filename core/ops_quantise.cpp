@@ -39,7 +39,7 @@ Tensor nearest(const Tensor& x, const Tensor& codebook) {
     const int64_t m = std::min(chunk, rows - row);
     kernels().binary(Binary::sub, m, width, {x.data() + row * width, width, 1}, middle, near.mutable_data(), false);
     kernels().gemm({.m = m, .n = codes, .k = width, .a = {near.data(), width, false}, .b = {moved.data(), width, true}, .c = scores.mutable_data(),
-                    .ldc = codes, .out = {.scale = 2, .bias = bias.data()}});
+                    .ldc = codes, .out = {.scale = 2, .bias = bias.data()}, .precision = Precision::f32});
     kernels().max_cols(m, codes, scores.data(), best.mutable_data(), id + row);
   }
   return no_gradient("nearest", ids, {x, codebook});

@@ -7,26 +7,8 @@ constexpr int64_t gradient_strip = 192;    // pixels: patches, rows of dy and th
 constexpr int64_t gradient_depth = 384;    // values of a patch
 constexpr int64_t gradient_shares = 24;
 
-// Runs [first, last) of patches i0.. as panels of B.
-template <class Element>
-void pack_patch_panels(const Patches& b, int64_t first, int64_t last, int64_t i0, int64_t count, Element* to) {
-  const int64_t p0 = b.begin(first), depth = b.begin(last) - p0;
-  for (int64_t r = first; r < last; ++r)
-    for (int64_t from = 0, end; from < b.run[r].count; from = end) {
-      const int64_t j = b.run[r].at - p0 + from, panel = j / panel_width * panel_width;
-      end = least(b.run[r].count, from + panel + panel_width - j);   // runs go on in the next panel
-      const int64_t width = least(panel_width, round_up(depth - panel, W));
-      b.copy(r, from, end, i0, count, to + panel * count + (j - panel), width);
-    }
-  const int64_t rest = depth % W, panel = depth / panel_width * panel_width;
-  if (!rest) return;
-  const int64_t width = least(panel_width, round_up(depth - panel, W));
-  for (int64_t i = 0; i < count; ++i) clear_run(to + panel * count + i * width + depth - panel, W - rest);
-}
-
-template <class Tile>
-void multiply_weight_gradient(const Patches& b, int64_t pixels, const float* dy, int64_t out, int64_t whole, float* dweight, bool add, bool parallel) {
-  using Element = typename Tile::Element;
+inline void multiply_weight_gradient(const Patches& b, int64_t pixels, const float* dy, int64_t out, int64_t whole, float* dweight, bool add,
+                                     bool parallel) {
   const int64_t blocks = pieces(b.depth, gradient_depth);   // nearly: blocks end where runs end
   const int64_t strips = pieces(pixels, gradient_strip);
   const int64_t length = pieces(strips, least(strips, pieces(gradient_shares, blocks))) * gradient_strip, slices = pieces(pixels, length);
@@ -36,25 +18,30 @@ void multiply_weight_gradient(const Patches& b, int64_t pixels, const float* dy,
   int64_t count = 0;
   for (int64_t first = 0; first < b.runs; first = b.block_end(first, gradient_depth)) starts[count++] = first;
   starts[count] = b.runs;
+#if defined(QD_BF16)   // dy^T is rounded once for all blocks of depth, strip by strip
+  const int64_t stride = gradient_strip / unit + 16;
+  float* turned = scratch_a.get<float>(strips * out * stride);
+  run_tasks(parallel, strips, [&](int64_t s) {
+    PackTransposedA{dy, out}(0, out, s * gradient_strip, least(gradient_strip, pixels - s * gradient_strip), turned + s * out * stride, stride);
+  });
+#endif
   run_tasks(parallel, slices * count, [&](int64_t task) {
     const int64_t slice = task / count, first = starts[task % count], last = starts[task % count + 1];
     const int64_t p0 = b.begin(first), depth = b.begin(last) - p0;
     float* sum = sums + slice * size + p0;
     const int64_t begin = slice * length, end = least(pixels, begin + length);
     for (int64_t i0 = begin; i0 < end; i0 += gradient_strip) {
-      const int64_t tall = least(gradient_strip, end - i0);
-      Element* panels = scratch_b.get<Element>(round_up(depth, W) * tall);
-      pack_patch_panels(b, first, last, i0, tall, panels);
+      const int64_t tall = least(gradient_strip, end - i0), units = pieces(tall, unit);
+      float* panels = scratch_b.get<float>(round_up(depth, W) * units);
+      b.rectify ? pack_patch_panels<true>(b, first, last, i0, tall, panels) : pack_patch_panels<false>(b, first, last, i0, tall, panels);
       for (int64_t j = 0; j < depth; j += panel_width) {
         const int64_t width = least(panel_width, depth - j);
-        typename Tile::Operands t;
-        t.depth = tall;
-        t.a = dy + i0 * out, t.a_row = 1, t.a_col = out;
-        t.b = panels + j * tall, t.b_row = round_up(width, W);
-        t.c = sum + j, t.c_row = b.depth;
-        t.base = i0 == begin ? nullptr : sum + j, t.base_row = i0 == begin ? 0 : b.depth;
-        t.scale = 1;
-        Tile::run(t, out, width, false);
+        Block t{units, dy + i0 * out, 1, out, panels + j * units, round_up(width, W), sum + j, b.depth, sum + j, b.depth, 1};
+#if defined(QD_BF16)
+        t.a = turned + i0 / gradient_strip * out * stride, t.a_row = stride, t.a_col = 1;
+#endif
+        if (i0 == begin) t.base = nullptr, t.base_row = 0;
+        strip(t, out, width, false);
       }
     }
   });
@@ -75,10 +62,13 @@ void multiply_weight_gradient(const Patches& b, int64_t pixels, const float* dy,
 void convolution_weight_gradient(const Convolution& c, const float* x, const float* dy, float* dweight, bool add) {
   const int64_t pixels = c.batch * c.out_height * c.out_width, taps = c.kernel_height * c.kernel_width, whole = taps * c.in;
   if (c.out * whole <= 0) return;
-  if (is_dense(c)) return gemm({c.out, c.in, pixels, {dy, c.out, true}, {x, c.in}, dweight, c.in, {.add = add}});
-  if (!add && (pixels <= 0 || c.taps)) fill(c.out * whole, 0, dweight);
+#if defined(QD_HAS_BF16)
+  if (goes_to_bf16(c)) return bf16->convolution_weight_gradient(c, x, dy, dweight, add);
+#endif
+  if (is_dense(c)) return gemm({c.out, c.in, pixels, {dy, c.out, true}, {x, c.in}, dweight, c.in, {.add = add}, 1, 0, 0, 0, c.precision});
+  if (!add && (pixels <= 0 || c.taps)) clear_values(dweight, c.out * whole);
   if (pixels <= 0) return;
   const Patches patches = forward_patches(c, x, scratch_runs.get<Run>(Patches::most_runs(taps, c.in)));
   if (patches.runs == 0) return;
-  multiply_weight_gradient<TileF32>(patches, pixels, dy, c.out, whole, dweight, add, cost(c.out, patches.depth, pixels) > parallel_cost);
+  multiply_weight_gradient(patches, pixels, dy, c.out, whole, dweight, add, cost(c.out, patches.depth, pixels) > parallel_cost);
 }

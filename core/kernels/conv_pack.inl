@@ -8,10 +8,11 @@
 //      |   [. . .]  <- run 2       |         runs, or parts of runs, beyond the picture become zeros
 //      +---------------------------+
 //
-// The list is all that tells a masked or dilated convolution, or a phase of a transposed one, from a plain one.
+// The list is all that tells a masked or dilated convolution, or a phase of a transposed one, from a plain one. Runs begin at whole units
+// (gemm_block.inl): in bf16 a run of odd length is followed by one value that counts for nothing.
 // Roof: L2 and L1 (each value is loaded and stored once per patch; its product then takes `out / W` multiply-adds).
 
-// Neighbouring taps whose values are contiguous: `pixels` * in values from the pixel (dy, dx) on, or a part of the channels of one.
+// Neighbouring taps whose values are contiguous: values of the pixel (dy, dx) and those right of it, or a part of the channels of one.
 struct Run {
   int64_t dy, dx;      // from the pixel of x that a patch belongs to
   int64_t channel;     // the first one; 0 when there are several pixels
@@ -22,6 +23,10 @@ struct Run {
 
 constexpr int64_t longest_run = 512;
 
+struct Pixel {
+  int64_t picture, row, column;
+};
+
 struct Patches {
   const float* x;                // (batch, height, width, channels)
   int64_t height, width, channels;
@@ -31,22 +36,25 @@ struct Patches {
   Run* run;                      // sorted by `at`
   int64_t runs = 0, depth = 0;   // values of a patch: rows of B
 
-  // The next tap; `weight` as in Run.
-  void add(int64_t dy, int64_t dx, int64_t weight) {
+  static int64_t most_runs(int64_t taps, int64_t channels) { return taps * pieces(channels, longest_run); }
+
+  // The next tap; `weight` as in Run. Gives the place of its values in the patch.
+  int64_t add(int64_t dy, int64_t dx, int64_t weight) {
     if (Run* last = runs ? run + runs - 1 : nullptr; last && last->dy == dy && last->channel == 0 && last->count % channels == 0 &&
                                                      last->dx + last->count / channels == dx && last->weight + last->count == weight &&
                                                      last->count + channels <= longest_run) {
       last->count += channels;
-      depth += channels;
-      return;
+      depth = round_up(last->at + last->count, unit);
+      return last->at + last->count - channels;
     }
+    const int64_t at = depth;
     for (int64_t channel = 0; channel < channels; channel += longest_run) {
       const int64_t count = least(longest_run, channels - channel);
       run[runs++] = {dy, dx, channel, count, depth, weight + channel};
-      depth += count;
+      depth += round_up(count, unit);
     }
+    return at;
   }
-  static int64_t most_runs(int64_t taps, int64_t channels) { return taps * pieces(channels, longest_run); }
 
   // The run behind the last that fits a block of at most `values` values from run `first` on.
   int64_t block_end(int64_t first, int64_t values) const {
@@ -56,63 +64,85 @@ struct Patches {
   }
   int64_t begin(int64_t r) const { return r < runs ? run[r].at : depth; }
 
-  // Values [from, to) of run r for patches i0, i0 + 1, ...: those of the first are written to `out`, of the next to out + step, ...
-  template <class Element>
-  void copy(int64_t r, int64_t from, int64_t to, int64_t i0, int64_t count, Element* out, int64_t step) const {
-    rectify ? copy<true>(run[r], from, to, i0, count, out, step) : copy<false>(run[r], from, to, i0, count, out, step);
+  Pixel pixel(int64_t i) const { return {i / cols / rows, i / cols % rows, i % cols}; }
+  void next(Pixel& p) const {
+    if (++p.column < cols) return;
+    p.column = 0;
+    if (++p.row == rows) p.row = 0, ++p.picture;
   }
 
- private:
-  template <bool positive, class Element>
-  void copy(const Run& r, int64_t from, int64_t to, int64_t i0, int64_t count, Element* out, int64_t step) const;
+  // `length` values of run r of a patch, from value `from` on: where they lie, or in `spare` when some are beyond the picture.
+  const float* values(const Run& r, int64_t from, int64_t length, const Pixel& p, float* spare) const {
+    const int64_t y = p.row * step_y + r.dy, line = width * channels;
+    const int64_t at = (p.column * step_x + r.dx) * channels + r.channel + from;   // in the row of pixels
+    const bool inside = y >= 0 && y < height;
+    const float* row = x + (p.picture * height + (inside ? y : 0)) * line;
+    if (inside && at >= 0 && at + length <= line) return row + at;
+    const int64_t begin = inside ? least(most(-at, 0), length) : length, end = most(begin, least(line - at, length));
+    for (int64_t i = 0; i < length; ++i) spare[i] = i >= begin && i < end ? row[at + i] : 0;
+    return spare;
+  }
 };
 
-// to[i] = from[i], or relu of it. Every element type has these three.
+#if defined(QD_BF16)
 template <bool positive>
-inline __attribute__((always_inline)) void copy_run(const float* from, int64_t n, float* to) {
-  int64_t i = 0;
-  for (; i + W <= n; i += W) store(to + i, positive ? max(zero(), load(from + i)) : load(from + i));
-  if (i == n) return;
-  const V rest = load_some(from + i, n - i);
-  store_some(to + i, positive ? max(zero(), rest) : rest, n - i);
+inline __attribute__((always_inline)) void pack_run(const float* from, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; i += 2 * W) {
+    V first = load_some(from + i, n - i), second = n - i > W ? load_some(from + i + W, n - i - W) : zero();
+    if (positive) first = max(zero(), first), second = max(zero(), second);
+    store_some(to + i / 2, (V)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first), pieces(n - i, 2));
+  }
 }
-inline void clear_run(float* to, int64_t n) { __builtin_memset(to, 0, size_t(n) * sizeof(float)); }
+#else
+// Neighbouring values as units.
+template <bool positive>
+inline __attribute__((always_inline)) void pack_run(const float* from, int64_t n, float* to) {
+  vectors(0, n, [&](int64_t i, auto lanes) { lanes.store(to + i, positive ? max(zero(), lanes.load(from + i)) : lanes.load(from + i)); });
+}
+#endif
 
-// f(picture, row, column, first, count): patches i0 + first .. i0 + first + count lie side by side from (row, column) on.
-template <class F>
-inline void picture_rows(int64_t i0, int64_t count, int64_t rows, int64_t cols, F&& f) {
-  int64_t column = i0 % cols, row = i0 / cols % rows, picture = i0 / cols / rows;
-  for (int64_t first = 0, n; first < count; first += n) {
-    n = least(count - first, cols - column);
-    f(picture, row, column, first, n);
-    column = 0;
-    if (++row == rows) row = 0, ++picture;
+// Patches i0.. from run `first` to run `last` as rows of A.
+template <bool positive>
+void pack_patch_rows(const Patches& a, int64_t first, int64_t last, int64_t i0, int64_t count, float* to, int64_t stride) {
+  alignas(64) float spare[longest_run];
+  for (int64_t r = first; r < last; ++r) {
+    const Run& run = a.run[r];
+    Pixel p = a.pixel(i0);
+    float* out = to + (run.at - a.begin(first)) / unit;
+    for (int64_t i = 0; i < count; ++i, out += stride, a.next(p)) pack_run<positive>(a.values(run, 0, run.count, p, spare), run.count, out);
   }
 }
 
-template <bool positive, class Element>
-void Patches::copy(const Run& r, int64_t from, int64_t to, int64_t i0, int64_t count, Element* out, int64_t step) const {
-  const int64_t length = to - from, line = width * channels;
-  picture_rows(i0, count, rows, cols, [&](int64_t picture, int64_t row, int64_t column, int64_t first, int64_t n) {
-    Element* target = out + first * step;
-    const int64_t y = row * step_y + r.dy;
-    if (y < 0 || y >= height) {
-      for (int64_t i = 0; i < n; ++i) clear_run(target + i * step, length);
-      return;
-    }
-    const float* source = x + (picture * height + y) * line;
-    int64_t at = (column * step_x + r.dx) * channels + r.channel + from;   // where the values begin in the row of pixels
-    for (int64_t i = 0; i < n; ++i, at += step_x * channels, target += step) {
-      if (at >= 0 && at + length <= line) {
-        copy_run<positive>(source + at, length, target);
-        continue;
+// The same as panels of B: units are the values of neighbouring patches. What lies between runs and behind them is arbitrary.
+template <bool positive>
+void pack_patch_panels(const Patches& b, int64_t first, int64_t last, int64_t i0, int64_t count, float* to) {
+  alignas(64) float spare[unit][longest_run];
+  const int64_t p0 = b.begin(first), depth = b.begin(last) - p0, units = pieces(count, unit);
+  for (int64_t r = first; r < last; ++r) {
+    const Run& run = b.run[r];
+    for (int64_t from = 0, length; from < run.count; from += length) {   // runs go on in the next panel
+      const int64_t j = run.at - p0 + from, panel = j / panel_width * panel_width, width = least(panel_width, round_up(depth - panel, W));
+      length = least(run.count - from, panel + panel_width - j);
+      Pixel p = b.pixel(i0);
+      float* out = to + panel * units + (j - panel);
+      for (int64_t u = 0; u < units; ++u, out += width) {
+        const float* source[unit];
+        for (int64_t i = 0; i < unit; ++i) {
+          source[i] = unit * u + i < count ? b.values(run, from, length, p, spare[i]) : nullptr;
+          b.next(p);
+        }
+#if defined(QD_BF16)
+        vectors(0, length, [&](int64_t k, auto lanes) {
+          V even = lanes.load(source[0] + k), odd = source[1] ? lanes.load(source[1] + k) : zero();
+          if (positive) even = max(zero(), even), odd = max(zero(), odd);
+          lanes.store(out + k, round_pairs(even, odd));
+        });
+#else
+        pack_run<positive>(source[0], length, out);
+#endif
       }
-      const int64_t begin = least(most(-at, 0), length), end = most(begin, least(line - at, length));
-      clear_run(target, begin);
-      copy_run<positive>(source + at + begin, end - begin, target + begin);
-      clear_run(target + end, length - end);
     }
-  });
+  }
 }
 
 // The taps of a forward pass: output pixel (i, j) sees x from (i * stride - padding) on.

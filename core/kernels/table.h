@@ -137,6 +137,7 @@ struct Convolution {
   int64_t stride_y = 1, stride_x = 1, padding_y = 0, padding_x = 0, dilation_y = 1, dilation_x = 1;
   const uint8_t* taps = nullptr;           // (kernel_height, kernel_width): taps with 0 are left out, as if their weight were zero
   bool rectify = false;                    // relu(x) takes the place of x
+  Precision precision = qd::precision();
 };
 
 struct AdamW {                             // Loshchilov and Hutter 2019; one sweep over n values
@@ -152,6 +153,9 @@ struct AdamW {                             // Loshchilov and Hutter 2019; one sw
 struct Products {
   float (*multiply_adds)(int64_t steps);   // as in Kernels, but each adds two products
   void (*gemm)(const Gemm&);
+  void (*convolution)(const kernel::Convolution&, const float* x, const float* weight, float* y, const Epilogue&);
+  void (*convolution_input_gradient)(const kernel::Convolution&, const float* x, const float* dy, const float* weight, float* dx, const Epilogue&);
+  void (*convolution_weight_gradient)(const kernel::Convolution&, const float* x, const float* dy, float* dweight, bool add);
 };
 
 struct Kernels {

@@ -42,13 +42,21 @@ void check_transposed(const char* what, const Sizes& s, const ConvOptions& o, co
       {normal({s.batch, s.height, s.width, s.in}), normal({s.in, s.kernel_height, s.kernel_width, s.out}), normal({s.out})}, {2e-6, 4e-6});
 }
 
+// Numbers that bf16 holds exactly: its products then have no error but that of f32 sums.
+Array exact_in_bf16(Array x) {
+  for (double& value : x.values) value = std::round(value * 128) / 128;
+  return x;
+}
+
 // The three kernels of one geometry against the definition; the gradients are added to what is there. Returns the largest error.
-double kernel_error(kernel::Convolution c, const std::vector<uint8_t>& taps, bool rectify) {
+double kernel_error(kernel::Convolution c, const std::vector<uint8_t>& taps, bool rectify, bool exact = false) {
   const ConvOptions o{.stride = {c.stride_y, c.stride_x}, .padding = {c.padding_y, c.padding_x}, .dilation = {c.dilation_y, c.dilation_x}, .taps = taps};
   const int64_t per_tap = c.kernel_height * c.kernel_width * c.in;
   Array x = uniform({c.batch, c.height, c.width, c.in}, {-1, 1}), w = uniform({c.out, c.kernel_height, c.kernel_width, c.in}, {-1, 1});
+  if (exact) x = exact_in_bf16(x), w = exact_in_bf16(w);
   Array dx = uniform(x.shape, {-1, 1}), dw = uniform(w.shape, {-1, 1});
-  const Array y = reference::conv2d<double>(x, w, nullptr, o, {.relu_input = rectify}), dy = uniform(y.shape, {-1, 1});
+  const Array y = reference::conv2d<double>(x, w, nullptr, o, {.relu_input = rectify});
+  const Array dy = exact ? exact_in_bf16(uniform(y.shape, {-1, 1})) : uniform(y.shape, {-1, 1});
   Tensor tx = to_tensor(x), tw = to_tensor(w), tdy = to_tensor(dy), tdx = to_tensor(dx), tdw = to_tensor(dw), ty = to_tensor(dy);
   reference::each_pair(c.batch, c.out_height, c.out_width, c.height, c.width, c.kernel_height, c.kernel_width, o,
                        [&](int64_t to, int64_t from, int64_t tap) {
@@ -69,52 +77,102 @@ double kernel_error(kernel::Convolution c, const std::vector<uint8_t>& taps, boo
 
 }  // namespace
 
+namespace {
+
+// f(geometry, taps, rectify) for channels, kernels, strides, paddings, dilations and masks, every combination in turn.
+template <class F>
+void every_geometry(F f) {
+  int count = 0;
+  for (const int64_t in : {1, 3, 5, 17})
+    for (const int64_t out : {1, 4, 33})
+      for (const auto& [kh, kw] : {std::pair{1, 1}, {2, 3}, {3, 3}, {4, 4}})
+        for (const int64_t stride : {1, 2, 3})
+          for (const int64_t padding : {0, 1, 2, 3})
+            for (const int64_t dilation : {1, 2}) {
+              const int64_t height = 5 + count % 4, width = 4 + count % 5;
+              const int64_t room_y = height + 2 * padding - dilation * (kh - 1) - 1, room_x = width + 2 * padding - dilation * (kw - 1) - 1;
+              ++count;
+              if (room_y < 0 || room_x < 0) continue;
+              std::vector<uint8_t> taps;
+              if (count % 5 == 0)
+                for (int64_t t = 0; t < kh * kw; ++t) taps.push_back((t + count) % 3 != 0);
+              const kernel::Convolution c{.batch = 1 + count % 2, .height = height, .width = width, .in = in, .out_height = room_y / stride + 1,
+                                          .out_width = room_x / stride + 1, .out = out, .kernel_height = kh, .kernel_width = kw,
+                                          .stride_y = stride, .stride_x = stride, .padding_y = padding, .padding_x = padding,
+                                          .dilation_y = dilation, .dilation_x = dilation};
+              f(c, taps, count % 4 == 0);
+            }
+  CHECK(count == 1152);
+}
+
+std::string describe(const kernel::Convolution& c) {
+  return str("in ", c.in, " out ", c.out, " kernel ", c.kernel_height, "x", c.kernel_width, " stride ", c.stride_y, " padding ", c.padding_y,
+             " dilation ", c.dilation_y, " picture ", c.height, "x", c.width);
+}
+
+// A square picture with padding 1.
+kernel::Convolution square(int64_t batch, int64_t side, int64_t in, int64_t out, int64_t kernel, int64_t stride) {
+  const int64_t small = (side + 2 - kernel) / stride + 1;
+  return {.batch = batch, .height = side, .width = side, .in = in, .out_height = small, .out_width = small, .out = out, .kernel_height = kernel,
+          .kernel_width = kernel, .stride_y = stride, .stride_x = stride, .padding_y = 1, .padding_x = 1};
+}
+
+}  // namespace
+
 TEST_CASE("conv: channels, kernels, strides, paddings, dilations and masks, every combination in turn") {
   on_every_table([](const std::string& table) {
-    int count = 0;
-    double worst = 0;
-    for (const int64_t in : {1, 3, 5, 17})
-      for (const int64_t out : {1, 4, 33})
-        for (const auto& [kh, kw] : {std::pair{1, 1}, {2, 3}, {3, 3}, {4, 4}})
-          for (const int64_t stride : {1, 2, 3})
-            for (const int64_t padding : {0, 1, 2, 3})
-              for (const int64_t dilation : {1, 2}) {
-                const int64_t height = 5 + count % 4, width = 4 + count % 5;
-                const int64_t room_y = height + 2 * padding - dilation * (kh - 1) - 1, room_x = width + 2 * padding - dilation * (kw - 1) - 1;
-                ++count;
-                if (room_y < 0 || room_x < 0) continue;
-                std::vector<uint8_t> taps;
-                if (count % 5 == 0)
-                  for (int64_t t = 0; t < kh * kw; ++t) taps.push_back((t + count) % 3 != 0);
-                const kernel::Convolution c{.batch = 1 + count % 2, .height = height, .width = width, .in = in, .out_height = room_y / stride + 1,
-                                            .out_width = room_x / stride + 1, .out = out, .kernel_height = kh, .kernel_width = kw,
-                                            .stride_y = stride, .stride_x = stride, .padding_y = padding, .padding_x = padding,
-                                            .dilation_y = dilation, .dilation_x = dilation};
-                const double error = kernel_error(c, taps, count % 4 == 0);
-                CHECK_MESSAGE(error < 3e-6, table, ": in ", in, " out ", out, " kernel ", kh, "x", kw, " stride ", stride, " padding ", padding,
-                              " dilation ", dilation, " case ", count, " error ", error);
-                worst = std::max(worst, error);
-              }
-    CHECK(count == 1152);
-    CHECK(worst > 0);
+    every_geometry([&](const kernel::Convolution& c, const std::vector<uint8_t>& taps, bool rectify) {
+      const double error = kernel_error(c, taps, rectify);
+      CHECK_MESSAGE(error < 3e-6, table, ": ", describe(c), " error ", error);
+    });
   });
 }
 
 TEST_CASE("conv: sizes beyond one block of depth, panel and strip") {
   on_every_table([](const std::string& table) {
     INFO(table);
-    const auto error = [](int64_t batch, int64_t side, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool rectify) {
-      const int64_t small = (side + 2 - kernel) / stride + 1;
-      return kernel_error({.batch = batch, .height = side, .width = side, .in = in, .out_height = small, .out_width = small, .out = out,
-                           .kernel_height = kernel, .kernel_width = kernel, .stride_y = stride, .stride_x = stride, .padding_y = 1,
-                           .padding_x = 1},
-                          {}, rectify);
-    };
-    CHECK(error(2, 6, 530, 70, 3, 1, false) < 1e-6);    // channels are cut: 530 > 512, and depth: 4770 > 1280
-    CHECK(error(2, 5, 3, 530, 4, 2, true) < 1e-6);
-    CHECK(error(9, 20, 9, 5, 3, 1, true) < 1e-6);       // several slices of the weight's gradient
-    CHECK(error(2, 70, 3, 65, 4, 2, false) < 1e-6);     // several bands of columns
+    CHECK(kernel_error(square(2, 6, 530, 70, 3, 1), {}, false) < 1e-6);    // channels are cut: 530 > 512, and depth: 4770 > 1280
+    CHECK(kernel_error(square(2, 5, 3, 530, 4, 2), {}, true) < 1e-6);
+    CHECK(kernel_error(square(9, 20, 9, 5, 3, 1), {}, true) < 1e-6);       // several slices of the weight's gradient
+    CHECK(kernel_error(square(2, 70, 3, 65, 4, 2), {}, false) < 1e-6);     // several bands of columns
   });
+}
+
+TEST_CASE("conv: bf16 is the convolution of rounded numbers") {
+  if (!bf16_products()) {
+    MESSAGE("left out: this processor has no AVX512-BF16");
+    return;
+  }
+  const auto in_bf16 = [](kernel::Convolution c) {
+    c.precision = Precision::bf16;
+    return c;
+  };
+  every_geometry([&](kernel::Convolution c, const std::vector<uint8_t>& taps, bool rectify) {
+    const double error = kernel_error(in_bf16(c), taps, rectify, true);
+    CHECK_MESSAGE(error < 3e-6, describe(c), " error ", error);
+  });
+  for (const kernel::Convolution& c : {square(2, 6, 530, 70, 3, 1), square(3, 5, 3, 530, 4, 2), square(9, 20, 9, 11, 3, 1), square(2, 70, 3, 65, 4, 2)}) {
+    CHECK(kernel_error(in_bf16(c), {}, true, true) < 1e-6);
+    const double rounded = kernel_error(in_bf16(c), {}, false);
+    CHECK(rounded < 4e-3);
+    CHECK(rounded > 1e-4);   // it is bf16 that was measured
+  }
+  // One thread gives the bits of three, and the op asks for the precision in force.
+  const Array x = normal({3, 12, 12, 24}), w = normal({40, 3, 3, 24}), bias = normal({40});
+  const Tensor dy = to_tensor(uniform({3, 12, 12, 40}, {-1, 1}));
+  const Op op = [](const Tensors& t) { return conv2d(t[0], t[1], t[2], {.padding = 1}, {.relu_input = true, .activation = Activation::relu}); };
+  const Outcome f32 = run(op, {x, w, bias}, dy);
+  set_precision(Precision::bf16);
+  set_threads(1);
+  const Outcome one = run(op, {x, w, bias}, dy);
+  set_threads(3);
+  const Outcome three = run(op, {x, w, bias}, dy);
+  set_threads(default_threads());
+  set_precision(Precision::f32);
+  CHECK(same_bits(one.value, three.value));
+  CHECK(same_bits(one.gradients, three.gradients));
+  CHECK(test::difference(one.value, f32.value) < 1e-2);
+  CHECK(test::difference(one.value, f32.value) > 1e-4);
 }
 
 TEST_CASE("conv2d: values and gradients") {
