@@ -29,7 +29,7 @@ struct Placement {
   bool direct() const { return step_y == 1 && step_x == 1 && !gate; }
 
   // Results i0.. of patches (rows, cols), held in raw (count, n).
-  void write(float* raw, int64_t i0, int64_t count, int64_t rows, int64_t cols, int64_t n) const {
+  __attribute__((noinline)) void write(float* raw, int64_t i0, int64_t count, int64_t rows, int64_t cols, int64_t n) const {
     picture_rows(i0, count, rows, cols, [&](int64_t picture, int64_t row, int64_t column, int64_t first, int64_t length) {
       const int64_t pixel = (picture * height + first_y + row * step_y) * width + first_x + column * step_x, at = pixel * out.ldc;
       Output line{out.c + at, step_x * out.ldc, out.e};

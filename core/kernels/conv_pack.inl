@@ -87,11 +87,15 @@ struct Patches {
 #if defined(QD_BF16)
 template <bool positive>
 inline __attribute__((always_inline)) void pack_run(const float* from, int64_t n, float* to) {
-  for (int64_t i = 0; i < n; i += 2 * W) {
-    V first = load_some(from + i, n - i), second = n - i > W ? load_some(from + i + W, n - i - W) : zero();
+  const auto round = [](V first, V second) {
     if (positive) first = max(zero(), first), second = max(zero(), second);
-    store_some(to + i / 2, (V)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first), pieces(n - i, 2));
-  }
+    return (V)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  };
+  int64_t i = 0;
+  for (; i + 2 * W <= n; i += 2 * W) store(to + i / 2, round(load(from + i), load(from + i + W)));
+  if (i == n) return;
+  const int64_t rest = n - i;
+  store_some(to + i / 2, round(load_some(from + i, rest), rest > W ? load_some(from + i + W, rest - W) : zero()), pieces(rest, 2));
 }
 #else
 // Neighbouring values as units.
@@ -103,7 +107,7 @@ inline __attribute__((always_inline)) void pack_run(const float* from, int64_t n
 
 // Patches i0.. from run `first` to run `last` as rows of A.
 template <bool positive>
-void pack_patch_rows(const Patches& a, int64_t first, int64_t last, int64_t i0, int64_t count, float* to, int64_t stride) {
+__attribute__((noinline)) void pack_patch_rows(const Patches& a, int64_t first, int64_t last, int64_t i0, int64_t count, float* to, int64_t stride) {
   alignas(64) float spare[longest_run];
   for (int64_t r = first; r < last; ++r) {
     const Run& run = a.run[r];
@@ -115,7 +119,7 @@ void pack_patch_rows(const Patches& a, int64_t first, int64_t last, int64_t i0, 
 
 // The same as panels of B: units are the values of neighbouring patches. What lies between runs and behind them is arbitrary.
 template <bool positive>
-void pack_patch_panels(const Patches& b, int64_t first, int64_t last, int64_t i0, int64_t count, float* to) {
+__attribute__((noinline)) void pack_patch_panels(const Patches& b, int64_t first, int64_t last, int64_t i0, int64_t count, float* to) {
   alignas(64) float spare[unit][longest_run];
   const int64_t p0 = b.begin(first), depth = b.begin(last) - p0, units = pieces(count, unit);
   for (int64_t r = first; r < last; ++r) {
