@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "core/random.h"
 #include "models/gpt.h"
+#include "models/vqvae.h"
 
 using namespace qd;
 
@@ -161,12 +162,54 @@ void training_step(Bench& b, const std::string& name, const GPTConfig& c, int64_
   b.report(name, tokens / t, "tokens/s", operations / t / 1e9 / b.peak);
 }
 
+void convolutions(Bench& b) {
+  struct Case {
+    const char* name;
+    int64_t side, in, out, kernel, stride, padding;
+  };
+  constexpr int64_t batch = 32;
+  for (const Case& c : {Case{"4x4/2 3 -> 64 at 64", 64, 3, 64, 4, 2, 1}, Case{"4x4/2 64 -> 128 at 32", 32, 64, 128, 4, 2, 1},
+                        Case{"3x3 128 -> 128 at 16", 16, 128, 128, 3, 1, 1}, Case{"3x3 128 -> 32 at 16", 16, 128, 32, 3, 1, 1}}) {
+    const int64_t side = c.side / c.stride;
+    const kernel::Convolution k{.batch = batch, .height = c.side, .width = c.side, .in = c.in, .out_height = side, .out_width = side, .out = c.out,
+                                .kernel_height = c.kernel, .kernel_width = c.kernel, .stride_y = c.stride, .stride_x = c.stride,
+                                .padding_y = c.padding, .padding_x = c.padding};
+    const Tensor x = noise({batch, c.side, c.side, c.in}), w = noise({c.out, c.kernel, c.kernel, c.in}), dy = noise({batch, side, side, c.out});
+    Tensor y = empty_like(dy), dx = empty_like(x), dw = empty_like(w);
+    const double operations = 2.0 * static_cast<double>(dy.size() * c.kernel * c.kernel * c.in);
+    b.arithmetic(str("conv ", c.name, ", forward"), operations, [&] { kernels().convolution(k, x.data(), w.data(), y.mutable_data(), {}); });
+    b.arithmetic(str("conv ", c.name, ", weight gradient"), operations,
+                 [&] { kernels().convolution_weight_gradient(k, x.data(), dy.data(), dw.mutable_data(), false); });
+    b.arithmetic(str("conv ", c.name, ", input gradient"), operations,
+                 [&] { kernels().convolution_input_gradient(k, nullptr, dy.data(), w.data(), dx.mutable_data(), {}); });
+  }
+}
+
+void vqvae_step(Bench& b) {
+  const std::string name = "vq-vae 64x64 (B32)";
+  if (!b.wanted(name)) return;
+  VQVAE model{VQVAEConfig{}};
+  model.initialize(1);
+  AdamW optimizer(model, {.decay = 0});
+  constexpr int64_t batch = 32;
+  const Tensor x = noise({batch, 64, 64, 3});
+  const double t = b.seconds(
+      [&] {
+        model.losses(x).total.backward();
+        optimizer.step(1e-3);
+      },
+      4);
+  b.report(name, static_cast<double>(batch) / t, "images/s", 0);
+}
+
 int run(Bench& b) {
   roofs(b);
   products(b);
   attentions(b);
+  convolutions(b);
   sweeps(b);
   training_step(b, "gpt 0.8 M (L4 H4 D128 T64 B12)", {.vocab = 256, .context = 64, .width = 128, .layers = 4, .heads = 4}, 12);
+  vqvae_step(b);
   if (!b.quick) {
     training_step(b, "gpt 12.3 M (L6 H6 D384 T256 B8)", {.vocab = 4096, .context = 256, .width = 384, .layers = 6, .heads = 6}, 8);
     training_step(b, "deepnorm 1000 layers (D32 T32 B8)",

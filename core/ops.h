@@ -98,4 +98,37 @@ std::vector<float> alibi_slopes(int64_t heads);
 // T5's bucket of key - query (Raffel et al. 2020): half of the buckets exact, half logarithmic; one direction (causal) or both
 int32_t t5_bucket(int64_t key_minus_query, bool both_directions, int64_t buckets, int64_t max_distance);
 
+
+// --- convolution (ops_conv.cpp). Pictures are channel-last: (B, H, W, C).
+struct PerAxis {
+  PerAxis(int64_t both) : y(both), x(both) {}
+  PerAxis(int64_t y, int64_t x) : y(y), x(x) {}
+  int64_t y, x;
+};
+struct ConvOptions {
+  PerAxis stride = 1, padding = 0, dilation = 1;                 // zeros are padded on both sides
+  PerAxis output_padding = 0;                                    // of conv_transpose2d: so many rows and columns more, below the larger of stride and dilation
+  std::vector<uint8_t> taps = {};                                // kh * kw, of conv2d: a tap with 0 is skipped (masked convolutions); empty: all count
+};
+// What a convolution does on its way in and out, without passes of its own.
+struct ConvFused {
+  bool relu_input = false;                                       // of conv2d: relu(x) is convolved, and never stored
+  Activation activation = Activation::none;
+  Tensor residual = {};                                          // of conv2d, of the output's shape: added after the activation
+};
+// activation(relu?(x) * weight + bias) + residual: x (B, H, W, C), weight (O, kh, kw, C), bias (O) or undefined
+// -> (B, H', W', O), H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const ConvOptions& options = {}, const ConvFused& fused = {});
+// The gradient of conv2d by its input (Zeiler et al. 2010): x (B, H, W, C), weight (C, kh, kw, O), that of the conv2d from O to C channels
+// -> (B, H', W', O), H' = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1
+Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const ConvOptions& options = {}, const ConvFused& fused = {});
+// The taps of a masked convolution (van den Oord et al. 2016, PixelCNN): those before the middle one in reading order; type B has it as well.
+std::vector<uint8_t> causal_taps(int64_t kernel_height, int64_t kernel_width, bool type_b);
+
+// --- quantisation (ops_quantise.cpp)
+Tensor stop_gradient(const Tensor& x);                           // sg[x]: the same numbers, constant to the gradient
+Tensor straight_through(const Tensor& x, const Tensor& q);       // x + sg[q - x]: q forward, the identity backward (Bengio et al. 2013)
+// For each row of x (..., D) the number of the nearest row of codebook (K, D), the first of equals: i32 (...). No gradient.
+Tensor nearest(const Tensor& x, const Tensor& codebook);
+
 }  // namespace qd

@@ -7,15 +7,6 @@
 namespace qd {
 namespace {
 
-Unary slope_of(Activation f) {
-  switch (f) {
-    case Activation::gelu: return Unary::gelu;
-    case Activation::gelu_erf: return Unary::gelu_erf;
-    case Activation::silu: return Unary::silu;
-    default: return Unary::relu;   // relu's slope may be read off its input as well as its output: both are positive together
-  }
-}
-
 Shape batched(const Shape& leading, int64_t m, int64_t n) {
   std::vector<int64_t> dims(leading.begin(), leading.end() - 2);
   dims.insert(dims.end(), {m, n});
@@ -90,7 +81,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Layout 
     Tensor dp = dy;
     if (pre->defined()) {
       dp = empty_like(dy);
-      kernels().unary_gradient(slope_of(f), dy.size(), pre->data(), dy.data(), dp.mutable_data(), false);
+      kernels().unary_gradient(unary_of(f), dy.size(), pre->data(), dy.data(), dp.mutable_data(), false);
     }
     const float* g = dp.data();
     if (to.wants(0)) {

@@ -1,6 +1,7 @@
 // The layers that every model is made of. Each names its parameters as the files of Hugging Face do.
 #pragma once
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <utility>
@@ -31,6 +32,48 @@ struct Linear : Module {
 
   Tensor operator()(const Tensor& x, Activation f = Activation::none) const {
     return linear(x, weight, bias ? bias->value : Tensor(), layout, f);
+  }
+};
+
+// Convolutions over pictures (B, H, W, C): conv2d and conv_transpose2d of ops.h. They start as PyTorch's do: weight and bias from
+// U(+-1 / sqrt(fan)), where fan is the number of values that one output of a convolution with this weight sees.
+struct Conv2d : Module {
+  struct Options {
+    ConvOptions shape = {};
+    bool bias = true;
+  };
+  Conv2d(Module& up, std::string name, int64_t in, int64_t out, PerAxis kernel, const Options& o)
+      : Module(up, std::move(name)),
+        shape(o.shape),
+        weight(*this, "weight", {out, kernel.y, kernel.x, in}, uniform(1 / std::sqrt(static_cast<double>(kernel.y * kernel.x * in)))) {
+    if (o.bias) bias.emplace(*this, "bias", Shape{out}, weight.init);
+  }
+  Conv2d(Module& up, std::string name, int64_t in, int64_t out, PerAxis kernel) : Conv2d(up, std::move(name), in, out, kernel, Options{}) {}
+
+  const ConvOptions shape;
+  Parameter weight;   // (out, kh, kw, in)
+  std::optional<Parameter> bias;
+
+  Tensor operator()(const Tensor& x, const ConvFused& fused = {}) const { return conv2d(x, weight, bias ? bias->value : Tensor(), shape, fused); }
+};
+
+struct ConvTranspose2d : Module {
+  using Options = Conv2d::Options;
+  ConvTranspose2d(Module& up, std::string name, int64_t in, int64_t out, PerAxis kernel, const Options& o)
+      : Module(up, std::move(name)),
+        shape(o.shape),
+        weight(*this, "weight", {in, kernel.y, kernel.x, out}, uniform(1 / std::sqrt(static_cast<double>(kernel.y * kernel.x * out)))) {
+    if (o.bias) bias.emplace(*this, "bias", Shape{out}, weight.init);
+  }
+  ConvTranspose2d(Module& up, std::string name, int64_t in, int64_t out, PerAxis kernel)
+      : ConvTranspose2d(up, std::move(name), in, out, kernel, Options{}) {}
+
+  const ConvOptions shape;
+  Parameter weight;   // (in, kh, kw, out)
+  std::optional<Parameter> bias;
+
+  Tensor operator()(const Tensor& x, const ConvFused& fused = {}) const {
+    return conv_transpose2d(x, weight, bias ? bias->value : Tensor(), shape, fused);
   }
 };
 

@@ -69,10 +69,13 @@ void Module::train(bool on) {
 }
 
 void Module::initialize(uint64_t seed) {
-  for (Parameter* p : parameters()) {
-    Random random(seed, stream_of(p->path()));
-    p->init(p->value, random);
-  }
+  const auto start = [seed](auto& member) {
+    Random random(seed, stream_of(member.path()));
+    member.init(member.value, random);
+  };
+  for (Parameter* p : parameters()) start(*p);
+  for (Buffer* b : buffers())
+    if (b->init) start(*b);
 }
 
 const Arena& Module::arena() {
@@ -195,6 +198,10 @@ std::string Parameter::path() const { return join(parent_.path(), name_); }
 Buffer::Buffer(Module& parent, std::string name, Tensor initial) : value(std::move(initial)), parent_(parent), name_(std::move(name)) {
   parent.expect_new(name_);
   parent.buffers_.push_back(this);
+}
+
+Buffer::Buffer(Module& parent, std::string name, const Shape& shape, Init init) : Buffer(parent, std::move(name), zeros(shape)) {
+  this->init = std::move(init);
 }
 
 std::string Buffer::path() const { return join(parent_.path(), name_); }

@@ -42,7 +42,7 @@ class Module {
   void evaluate() { train(false); }
   bool training() const { return training_; }
 
-  void initialize(uint64_t seed);                              // every parameter from (seed, its path): independent of order
+  void initialize(uint64_t seed);                              // every parameter, and buffer with an Init, from (seed, its path): independent of order
   const Arena& arena();                                        // of a root; the first call moves values and gradients into it. Without
                                                                // frozen parameters: those whose value was replaced by value.detach()
   void clear_gradients();                                      // nothing is written: the next backward overwrites
@@ -97,10 +97,12 @@ class Parameter {
 class Buffer {
  public:
   Buffer(Module& parent, std::string name, Tensor initial);
+  Buffer(Module& parent, std::string name, const Shape& shape, Init init);   // initialize() starts it like a parameter
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   Tensor value;
   std::string path() const;
+  Init init;                                                   // may be empty
 
  private:
   friend class Module;

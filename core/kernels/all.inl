@@ -35,6 +35,9 @@ namespace {
 #include "core/kernels/gemm.inl"          // the product engine
 #include "core/kernels/attention.inl"     // attention: blocks of keys, online softmax
 #include "core/kernels/attention_backward.inl"   // its gradient
+#include "core/kernels/conv_pack.inl"     // convolution: image patches as operands
+#include "core/kernels/conv.inl"          // convolution and the gradient of its input, which is the transposed convolution
+#include "core/kernels/conv_gradient.inl" // the gradient of its weight
 #include "core/kernels/optimiser.inl"     // AdamW, LAMB's direction, momentum
 
 }  // namespace
@@ -68,6 +71,9 @@ const Kernels table = {
     .attention = attention,
     .attention_gradient = attention_gradient,
     .attention_probabilities = attention_probabilities,
+    .convolution = convolution,
+    .convolution_input_gradient = convolution_input_gradient,
+    .convolution_weight_gradient = convolution_weight_gradient,
     .adamw = adamw,
     .adam_direction = adam_direction,
     .momentum = momentum,

@@ -14,6 +14,7 @@
 #define QD_KERNEL_NAMESPACE avx512_bf16
 #define QD_BF16
 namespace qd::avx512_bf16 {
+using namespace kernel;
 namespace {
 
 #include "core/kernels/vec.inl"
@@ -23,10 +24,15 @@ namespace {
 #include "core/kernels/gemm_pack_bf16.inl"
 #include "core/kernels/gemm_out.inl"
 #include "core/kernels/gemm.inl"
+#include "core/kernels/conv_pack.inl"
+#include "core/kernels/conv.inl"
+#include "core/kernels/conv_gradient.inl"
 
 }  // namespace
 
 extern const Products products;
-const Products products = {.multiply_adds = multiply_adds, .gemm = gemm};
+const Products products = {.multiply_adds = multiply_adds, .gemm = gemm, .convolution = convolution,
+                           .convolution_input_gradient = convolution_input_gradient,
+                           .convolution_weight_gradient = convolution_weight_gradient};
 
 }  // namespace qd::avx512_bf16

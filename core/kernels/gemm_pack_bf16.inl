@@ -5,11 +5,12 @@
 //   B (panels):          to[u * width + j]  = (B[p0 + 2u, j0 + j], B[p0 + 2u + 1, j0 + j])
 // Strides are in units of 32 bits. Roof: memory, reading f32; the transposes come close to the shuffle ports.
 
-// Lane by lane (even, odd).
+// Lane by lane (even, odd): rounded side by side, then shuffled like two packs of cards.
 inline V round_pairs(V even, V odd) {
-  const __m512i low = _mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)_mm512_cvtneps_pbh((__m512)even));
-  const __m512i high = _mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)_mm512_cvtneps_pbh((__m512)odd));
-  return (V)_mm512_or_si512(low, _mm512_maskz_slli_epi32(0xffff, high, 16));
+  typedef uint16_t Halves __attribute__((vector_size(64)));
+  const Halves x = (Halves)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+  return (V)__builtin_shufflevector(x, x, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
+                                    30, 15, 31);
 }
 
 // Neighbours in memory: lane u holds (p[2u], p[2u + 1]), zeros from `count` on.

@@ -92,14 +92,29 @@ void sum_cols(int64_t rows, int64_t cols, const float* x, float* y, bool add) {
   });
 }
 
+// The first largest number of each row; a NaN is larger than all. Each lane keeps its own, then they meet.
 void max_cols(int64_t rows, int64_t cols, const float* x, float* y, int32_t* where) {
   each_row(rows, cols, [&](int64_t r) {
     const float* row = x + r * cols;
-    int64_t best = 0;
-    for (int64_t c = 1; c < cols && row[best] == row[best]; ++c)
-      if (!(row[c] <= row[best])) best = c;   // a NaN is the largest of all
-    y[r] = row[best];
-    where[r] = int32_t(best);
+    const auto larger = [](auto a, auto b) { return !(a <= b) && b == b; };
+    V best = set1(row[0]);
+    I at = set1i(0);
+    int64_t c = 0;
+    for (; c + W <= cols; c += W) {
+      const V value = load(row + c);
+      const I takes = ~(value <= best) & (best == best);
+      best = takes ? value : best;
+      at = takes ? lane_numbers() + set1i(int32_t(c)) : at;
+    }
+    float top = best[0];
+    int32_t place = at[0];
+    for (int l = 1; l < W; ++l)
+      if (larger(best[l], top) || (!(best[l] < top) && !(top < best[l]) && (best[l] == best[l]) == (top == top) && at[l] < place))
+        top = best[l], place = at[l];
+    for (; c < cols; ++c)
+      if (larger(row[c], top)) top = row[c], place = int32_t(c);
+    y[r] = top;
+    where[r] = place;
   });
 }
 

@@ -24,6 +24,9 @@ struct Strided {
 
 // What happens to C on its way out of a product: C = activation(scale * A B + bias) + residual, or C += scale * A B when `add`.
 enum class Activation : int { none, relu, gelu, gelu_erf, silu };
+constexpr Unary unary_of(Activation f) {   // f is not `none`
+  return f == Activation::gelu ? Unary::gelu : f == Activation::gelu_erf ? Unary::gelu_erf : f == Activation::silu ? Unary::silu : Unary::relu;
+}
 struct Epilogue {
   float scale = 1;
   bool add = false;                        // C += ; then bias, activation, pre and residual must be absent
@@ -125,6 +128,18 @@ struct AttentionGradient {
   bool add_dtable;
 };
 
+// Cross-correlation of channel-last pictures: y[b, i, j, o] = sum over (u, v, c) of
+//   x[b, i * stride_y - padding_y + u * dilation_y, j * stride_x - padding_x + v * dilation_x, c] * weight[o, u, v, c], zeros beyond x.
+struct Convolution {
+  int64_t batch, height, width, in;        // x (batch, height, width, in)
+  int64_t out_height, out_width, out;      // y (batch, out_height, out_width, out)
+  int64_t kernel_height, kernel_width;     // weight (out, kernel_height, kernel_width, in)
+  int64_t stride_y = 1, stride_x = 1, padding_y = 0, padding_x = 0, dilation_y = 1, dilation_x = 1;
+  const uint8_t* taps = nullptr;           // (kernel_height, kernel_width): taps with 0 are left out, as if their weight were zero
+  bool rectify = false;                    // relu(x) takes the place of x
+  Precision precision = qd::precision();
+};
+
 struct AdamW {                             // Loshchilov and Hutter 2019; one sweep over n values
   float rate, beta1, beta2, rest1, rest2;  // rest: 1 - beta, taken in f64
   float epsilon, decay;
@@ -138,6 +153,9 @@ struct AdamW {                             // Loshchilov and Hutter 2019; one sw
 struct Products {
   float (*multiply_adds)(int64_t steps);   // as in Kernels, but each adds two products
   void (*gemm)(const Gemm&);
+  void (*convolution)(const kernel::Convolution&, const float* x, const float* weight, float* y, const Epilogue&);
+  void (*convolution_input_gradient)(const kernel::Convolution&, const float* x, const float* dy, const float* weight, float* dx, const Epilogue&);
+  void (*convolution_weight_gradient)(const kernel::Convolution&, const float* x, const float* dy, float* dweight, bool add);
 };
 
 struct Kernels {
@@ -178,6 +196,11 @@ struct Kernels {
   void (*attention)(const kernel::Attention&);
   void (*attention_gradient)(const kernel::Attention&, const kernel::AttentionGradient&);
   void (*attention_probabilities)(const kernel::Attention&, float* p);                                            // p (batch, heads, queries, keys); y unused
+  // The gradient of the input is also the forward pass of the transposed convolution: hence its epilogue (without `pre`; C is dx).
+  // With `rectify` it needs x, and gets what relu lets through.
+  void (*convolution)(const kernel::Convolution&, const float* x, const float* weight, float* y, const Epilogue&);
+  void (*convolution_input_gradient)(const kernel::Convolution&, const float* x, const float* dy, const float* weight, float* dx, const Epilogue&);
+  void (*convolution_weight_gradient)(const kernel::Convolution&, const float* x, const float* dy, float* dweight, bool add);
 
   // optimisers
   void (*adamw)(int64_t n, const kernel::AdamW&, float* w, const float* g, float* m, float* v);

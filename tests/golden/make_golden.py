@@ -238,6 +238,53 @@ def cross_entropy(logits, targets):
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=IGNORED)
 
 
+# --- pictures: ours are channel-last (B, H, W, C), with weights (out, kh, kw, in) and, transposed, (in, kh, kw, out) ------
+
+def conv(x, weight, bias, **options):
+    return F.conv2d(x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), bias, **options).permute(0, 2, 3, 1)
+
+
+def conv_transpose(x, weight, bias, **options):
+    return F.conv_transpose2d(x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), bias, **options).permute(0, 2, 3, 1)
+
+
+def vqvae_layers(channels, width, residual_width, blocks, code_width):
+    """Name -> (transposed, in, out, kernel)."""
+    def residual(side):
+        return {f"{side}.residual.{i}.conv_{j}": (False, *shape) for i in range(blocks)
+                for j, shape in ((1, (width, residual_width, 3)), (2, (residual_width, width, 1)))}
+    return {"encoder.conv_1": (False, channels, width // 2, 4), "encoder.conv_2": (False, width // 2, width, 4),
+            "encoder.conv_3": (False, width, width, 3), **residual("encoder"), "encoder.conv_4": (False, width, code_width, 1),
+            "decoder.conv_1": (False, code_width, width, 3), **residual("decoder"),
+            "decoder.conv_2": (True, width, width // 2, 4), "decoder.conv_3": (True, width // 2, channels, 4)}
+
+
+def vqvae(p, x, blocks, commitment):
+    """Van den Oord et al. 2017; p holds codebook.counts and codebook.sums as well. Gives losses, ids, z and the codes."""
+    def layer(name, x, f=conv, **options):
+        return f(x, p[name + ".weight"], p[name + ".bias"], **options)
+
+    def residuals(side, x):
+        for i in range(blocks):
+            h = torch.relu(layer(f"{side}.residual.{i}.conv_1", torch.relu(x), padding=1))
+            x = x + layer(f"{side}.residual.{i}.conv_2", h)
+        return x
+
+    y = torch.relu(layer("encoder.conv_1", x, stride=2, padding=1))
+    y = torch.relu(layer("encoder.conv_2", y, stride=2, padding=1))
+    z = layer("encoder.conv_4", torch.relu(residuals("encoder", layer("encoder.conv_3", y, padding=1))))
+    n, m = p["codebook.counts"].detach(), p["codebook.sums"].detach()
+    codes = m / ((n + 1e-5) / (n.sum() + len(n) * 1e-5) * n.sum())[:, None]
+    distances = ((z.detach()[..., None, :] - codes) ** 2).sum(-1)
+    ids = distances.argmin(-1)
+    q = codes[ids]
+    y = residuals("decoder", layer("decoder.conv_1", z + (q - z).detach(), padding=1))
+    y = torch.relu(layer("decoder.conv_2", torch.relu(y), conv_transpose, stride=2, padding=1))
+    picture = F.mse_loss(layer("decoder.conv_3", y, conv_transpose, stride=2, padding=1), x)
+    distance = F.mse_loss(z, q)
+    return picture + commitment * distance, picture, distance, ids, z, codes
+
+
 # --- the files --------------------------------------------------------------------------------------------------------
 
 def make_ops():
@@ -464,8 +511,63 @@ def make_positions():
     return out, {"buckets": 32, "max_distance": 128}
 
 
+def make_conv():
+    source, out, texts = Source(9), {}, {}
+
+    def case(name, f, x, weight, **options):
+        inputs = {"x": source.normal(*x), "weight": source.normal(*weight)}
+        inputs["bias"] = source.normal(weight[3] if f is conv_transpose else weight[0])
+        dy = source.normal(*f(**inputs, **options).shape)
+        y, gradients = differentiate(lambda **x: f(**x, **options), dy, **inputs)
+        out.update(prefixed(name, {**inputs, "dy": dy, "y": y, **gradients}))
+        for option in ("stride", "padding", "dilation", "output_padding"):
+            both = options.get(option, 0 if "padding" in option else 1)
+            for axis, value in zip("yx", both if isinstance(both, tuple) else (both, both)):
+                texts[f"{name}.{option}.{axis}"] = value
+        texts[f"{name}.transposed"] = int(f is conv_transpose)
+        texts["cases"] = (texts.get("cases", "") + " " + name).strip()
+
+    case("plain", conv, (2, 6, 5, 3), (4, 3, 3, 3))
+    case("strided", conv, (2, 9, 8, 3), (5, 4, 4, 3), stride=2, padding=1)
+    case("dilated", conv, (1, 9, 11, 2), (3, 2, 3, 2), stride=(1, 3), padding=(1, 2), dilation=(2, 3))
+    case("transposed", conv_transpose, (2, 4, 5, 6), (6, 4, 4, 3), stride=2, padding=1)
+    case("output_padding", conv_transpose, (2, 3, 4, 2), (2, 3, 3, 20), stride=(3, 2), padding=1, output_padding=(2, 1))
+    case("transposed_dilated", conv_transpose, (1, 4, 4, 3), (3, 3, 2, 5), stride=2, padding=1, dilation=(3, 2), output_padding=(2, 1))
+    return out, texts
+
+
+def make_vqvae():
+    source = Source(10)
+    sizes = {"channels": 3, "width": 10, "residual_width": 4, "blocks": 2, "code_width": 5}
+    codes, commitment, decay = 7, 0.25, 0.99
+    p = {}
+    for name, (transposed, inputs, outputs, kernel) in vqvae_layers(**sizes).items():
+        deviation = 1.4 / math.sqrt(inputs * kernel * kernel / (4 if transposed else 1))
+        shape = (inputs, kernel, kernel, outputs) if transposed else (outputs, kernel, kernel, inputs)
+        p[name + ".weight"] = source.normal(*shape, deviation=deviation)
+        p[name + ".bias"] = source.normal(outputs, deviation=0.1)
+    p["codebook.counts"] = source.uniform(codes, low=0.5, high=3)
+    x = source.uniform(3, 12, 8, 3, low=0, high=1)
+    p["codebook.sums"] = torch.zeros(codes, sizes["code_width"]).double()
+    z = vqvae(p, x, sizes["blocks"], commitment)[4].reshape(-1, sizes["code_width"])   # codes near vectors that exist, so that many are chosen
+    p["codebook.sums"] = ((z[::2][:codes] + source.normal(codes, sizes["code_width"], deviation=0.1)) * p["codebook.counts"][:, None]).float().double()
+    out = {"x": x, **prefixed("param", p)}
+
+    w = {name: leaf(value) for name, value in p.items()}
+    total, picture, distance, ids, z, e = vqvae(w, x, sizes["blocks"], commitment)
+    total.backward()
+    chosen = F.one_hot(ids.flatten(), codes).double()
+    assert len(ids.unique()) > 3, "hardly any code is chosen"
+    out.update({"total": total, "picture": picture, "distance": distance, "ids": ids, "z": z, "codes": e,
+                **prefixed("grad", {name: v.grad for name, v in w.items() if v.grad is not None}),
+                "after.counts": decay * p["codebook.counts"] + (1 - decay) * chosen.sum(0),
+                "after.sums": decay * p["codebook.sums"] + (1 - decay) * chosen.T @ z.detach().reshape(-1, sizes["code_width"])})
+    return out, {**sizes, "codes": codes, "commitment": commitment, "decay": decay}
+
+
 FILES = {"ops": make_ops, "attention": make_attention, "positions": make_positions, "cross_entropy": make_cross_entropy,
-         "block": make_block, "gpt2": make_gpt2, "adamw": make_adamw, "sgd": make_sgd, "lamb": make_lamb}
+         "block": make_block, "gpt2": make_gpt2, "adamw": make_adamw, "sgd": make_sgd, "lamb": make_lamb,
+         "conv": make_conv, "vqvae": make_vqvae}
 
 
 def compare(path, data):

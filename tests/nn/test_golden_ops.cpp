@@ -239,3 +239,21 @@ TEST_CASE("golden: a block from ops, in six styles") {
     }
   });
 }
+
+TEST_CASE("golden: convolutions") {
+  const State file = golden("conv");
+  for (const std::string& name : words(file.text("cases"))) {
+    const Golden g{file, name + "."};
+    const auto axes = [&](const std::string& option) {
+      return PerAxis(file.integer(name + "." + option + ".y"), file.integer(name + "." + option + ".x"));
+    };
+    const ConvOptions o{.stride = axes("stride"), .padding = axes("padding"), .dilation = axes("dilation"), .output_padding = axes("output_padding")};
+    const bool transposed = file.integer(name + ".transposed") != 0;
+    on_every_table([&](const std::string& table) {
+      INFO(table);
+      check_case(g, {"x", "weight", "bias"}, [&](Tensors& x) {
+        return transposed ? conv_transpose2d(x["x"], x["weight"], x["bias"], o) : conv2d(x["x"], x["weight"], x["bias"], o);
+      });
+    });
+  }
+}

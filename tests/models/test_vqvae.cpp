@@ -1,0 +1,133 @@
+// The VQ-VAE: a whole step against PyTorch, and what holds for every model.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/allocator.h"
+#include "core/parallel.h"
+#include "core/random.h"
+#include "models/vqvae.h"
+#include "nn/optimizer.h"
+#include "tests/golden.h"
+
+using namespace qd;
+using namespace qd::test;
+
+namespace {
+
+VQVAEConfig small() { return {.width = 16, .residual_width = 8, .codes = 16, .code_width = 6}; }
+
+Tensor pictures(const Shape& shape, uint64_t stream = 1) {
+  Tensor x = empty(shape);
+  Random random(3, stream);
+  for (int64_t i = 0; i < x.size(); ++i) x.mutable_data()[i] = static_cast<float>(random.uniform());
+  return x;
+}
+
+bool same_numbers(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), static_cast<size_t>(a.size()) * sizeof(float)) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("vqvae: golden step: losses, ids, every gradient, the moving averages") {
+  const State file = golden("vqvae");
+  const Golden g{file, ""};
+  on_every_table([&](const std::string& table) {
+    INFO(table);
+    VQVAE model({.channels = file.integer("channels"), .width = file.integer("width"), .residual_width = file.integer("residual_width"),
+                 .residual_blocks = file.integer("blocks"), .codes = file.integer("codes"), .code_width = file.integer("code_width"),
+                 .commitment = static_cast<float>(file.real("commitment")), .decay = static_cast<float>(file.real("decay"))});
+    State start;
+    for (const auto& [name, value] : file.tensors)
+      if (name.starts_with("param.")) start.tensors[name.substr(6)] = value;
+    model.load(start);
+    CHECK(difference(model.codebook.codes(), g["codes"]) < 1e-6);
+    CHECK(difference(model.encoder(g["x"]).detach(), g["z"]) < 1e-5);
+    const VQVAE::Losses losses = model.losses(g["x"]);
+    CHECK(difference(losses.total.detach(), g["total"]) < 1e-5);
+    CHECK(difference(losses.picture.detach(), g["picture"]) < 1e-5);
+    CHECK(difference(losses.commitment.detach(), g["distance"]) < 1e-5);
+    const auto ids = losses.ids.values<int32_t>(), expected = g["ids"].values<int32_t>();
+    CHECK(losses.ids.shape() == g["ids"].shape());
+    CHECK(std::equal(ids.begin(), ids.end(), expected.begin(), expected.end()));
+    losses.total.backward();
+    for (const Parameter* p : model.parameters()) {
+      INFO(p->path());
+      CHECK(difference(p->value.gradient(), g["grad." + p->path()]) < 1e-4);
+    }
+    CHECK(difference(model.codebook.counts.value, g["after.counts"]) < 1e-6);
+    CHECK(difference(model.codebook.sums.value, g["after.sums"]) < 1e-5);
+  });
+}
+
+TEST_CASE("vqvae: every parameter gets a finite gradient, one thread gives the bits of two") {
+  const Tensor x = pictures({3, 16, 12, 3});
+  std::vector<Tensor> first;
+  for (const int threads : {1, 2}) {
+    set_threads(threads);
+    VQVAE model(small());
+    model.initialize(7);
+    const VQVAE::Losses losses = model.losses(x);
+    CHECK(losses.ids.shape() == Shape({3, 4, 3}));
+    losses.total.backward();
+    std::vector<Tensor> now{losses.total.detach(), model.codebook.sums.value};
+    for (const Parameter* p : model.parameters()) {
+      INFO(p->path());
+      CHECK(kernels().all_finite(p->value.size(), p->value.gradient().data()));
+      CHECK(kernels().sum_squares(p->value.size(), p->value.gradient().data()) > 0);
+      now.push_back(p->value.gradient());
+    }
+    if (threads == 1) first = now;
+    CHECK(std::equal(first.begin(), first.end(), now.begin(), now.end(), same_numbers));
+  }
+  set_threads(default_threads());
+}
+
+TEST_CASE("vqvae: one batch is learned by heart") {
+  VQVAE model(small());
+  model.initialize(1);
+  AdamW optimizer(model, {.decay = 0});
+  Tensor x = empty({2, 16, 16, 3});   // smooth pictures: noise has no short code
+  for (int64_t i = 0; i < x.size(); ++i) {
+    const auto b = i / 768, row = i / 48 % 16, column = i / 3 % 16, channel = i % 3;
+    x.mutable_data()[i] = static_cast<float>(0.5 + 0.5 * std::sin(0.3 * static_cast<double>(row * (channel + 1) + column * (b + 1))));
+  }
+  float start = 0, end = 0;
+  int64_t memory = 0;
+  for (int step = 0; step < 300; ++step) {
+    const VQVAE::Losses losses = model.losses(x);
+    losses.total.backward();
+    optimizer.step(3e-3);
+    end = losses.picture.item();
+    if (step == 0) start = end;
+    if (step == 5) memory = memory_use().active;
+    if (step == 50) CHECK(memory_use().active == memory);
+  }
+  CHECK(end < 0.1f * start);
+}
+
+TEST_CASE("vqvae: the codebook moves in training mode only; codes go through files; pictures come back from ids") {
+  VQVAE model(small());
+  model.initialize(1);
+  const Tensor x = pictures({2, 8, 8, 3}), codes = model.codebook.codes();
+  CHECK(difference(codes, model.codebook.sums.value) < 1e-6);   // as if each had been chosen once
+  model.evaluate();
+  model.losses(x);
+  CHECK(same_numbers(model.codebook.codes(), codes));
+  const Tensor ids = model.encode(x);
+  CHECK(ids.shape() == Shape({2, 2, 2}));
+  CHECK(model.decode(ids).shape() == x.shape());
+  model.train();
+  for (int i = 0; i < 500; ++i) model.losses(x);
+  CHECK(!same_numbers(model.codebook.codes(), codes));
+  CHECK(difference(model.codebook.codes(), codes) < 10);        // codes that are never chosen stay where they are
+  State file;
+  model.save(file);
+  VQVAE other(small());
+  other.load(file);
+  CHECK(same_numbers(other.codebook.codes(), model.codebook.codes()));
+}
