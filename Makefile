@@ -40,7 +40,8 @@ $(BUILD)/%.o: %.cpp Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(QD_FLAGS) $(FLAGS_$(*F)) $(CXXFLAGS) -MMD -MP -c $< -o $@
 
-$(BIN)/%: $(BUILD)/apps/%.o $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
+.SECONDEXPANSION:   # a folder apps/X/ holds further parts of apps/X.cpp
+$(BIN)/%: $(BUILD)/apps/%.o $$(call obj,$$(wildcard apps/$$*/*.cpp)) $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) $^ $(LDLIBS) -o $@
 $(BUILD)/test: $(call obj,$(TEST_SRC)) $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
@@ -85,4 +86,4 @@ clean: ## remove build/ and bin/
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
--include $(patsubst %.cpp,$(BUILD)/%.d,$(LIB_SRC) $(wildcard apps/*.cpp) $(TEST_SRC))
+-include $(patsubst %.cpp,$(BUILD)/%.d,$(LIB_SRC) $(wildcard apps/*.cpp apps/*/*.cpp) $(TEST_SRC))
