@@ -23,12 +23,12 @@ endif
 LIB_SRC  := $(wildcard core/*.cpp nn/*.cpp models/*.cpp data/*.cpp) core/kernels/dispatch.cpp $(KERNELS:%=core/kernels/%.cpp)
 SHARED   := options run language# of apps/: no app, linked into all of them
 APPS     := $(filter-out $(SHARED),$(patsubst apps/%.cpp,%,$(wildcard apps/*.cpp)))
-TEST_SRC := $(wildcard tests/*.cpp tests/*/*.cpp)
+TEST_SRC := $(filter-out tests/peers/%,$(wildcard tests/*.cpp tests/*/*.cpp))
 obj       = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 LIB      := $(BUILD)/libqiudao.a
 
 .SECONDARY:   # objects are kept
-.PHONY: all deps demo test bench asan lib format lint layers clean help
+.PHONY: all deps demo test bench peers asan lib format lint layers clean help
 all: $(APPS:%=$(BIN)/%) $(BUILD)/test ## build the apps in bin/ and the test program
 
 lib: $(LIB) ## build build/libqiudao.a for your own programs
@@ -57,6 +57,9 @@ asan: ## the tests with address and undefined-behaviour sanitizers, without the 
 bench: $(BIN)/bench ## speed of kernels and training steps, with the per cent of the measured peak
 	$(BIN)/bench
 
+peers: $(BIN)/bench ## the README's ratios to PyTorch, oneDNN and OpenBLAS, where they are installed
+	python3 tests/peers/compare.py
+
 deps: ## install compiler and header packages with apt, or print their names
 	@sh apps/deps.sh
 
@@ -69,7 +72,7 @@ format: ## clang-format all sources
 	clang-format -i $(filter-out data/unicode_table.cpp,$(SOURCES))
 
 lint: ## clang-tidy all sources
-	clang-tidy --quiet $(filter %.cpp,$(filter-out core/kernels/avx%,$(SOURCES))) -- $(QD_FLAGS)
+	clang-tidy --quiet $(filter %.cpp,$(filter-out core/kernels/avx% tests/peers/%,$(SOURCES))) -- $(QD_FLAGS)
 
 # core <- nn <- models <- apps, and data beside them
 layers: ## fail where an include points against the order of the folders
