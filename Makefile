@@ -6,8 +6,8 @@ endif
 BUILD    ?= build
 BIN      ?= bin
 CXXFLAGS ?= -O3 -DNDEBUG
-QD_FLAGS := -std=c++20 -fopenmp -ffp-contract=off -Wall -Wextra -Wpedantic -I. $(EXTRA)
-LDLIBS   := -fopenmp
+QD_FLAGS := -std=c++20 -pthread -ffp-contract=off -Wall -Wextra -Wpedantic -I. $(EXTRA)
+LDLIBS   := -pthread
 
 # One source tree for each table of kernels; other processors build the baseline alone.
 ARCH := $(shell uname -m)

@@ -1,6 +1,5 @@
 #include "core/parallel.h"
 
-#include <omp.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -8,7 +7,9 @@
 #include <cmath>
 #include <exception>
 #include <fstream>
+#include <mutex>
 #include <string>
+#include <thread>
 
 #include "core/error.h"
 
@@ -33,21 +34,96 @@ double quota() {
   return 1e9;
 }
 
-// Runs `work(thread)` in `count` threads and rethrows the first exception.
-template <class Work>
-void run_team(int count, Work&& work) {
-  std::exception_ptr error;
-#pragma omp parallel num_threads(count)
-  {
+// The team: worker threads that live as long as the program. A loop is published in one place; the caller takes pieces of it at
+// once, and workers that are awake join in and take theirs. Nobody waits for a thread that has not begun: on a machine that
+// does other things as well, a worker without a processor costs nothing, where a barrier would stand still for a time slice.
+class Team {
+ public:
+  // Calls body(context, begin, end) for the `count` pieces of [0, n), on at most `limit` threads, and rethrows the first exception.
+  // False: another thread's loop is running.
+  bool run(int64_t n, int64_t count, int limit, RangeBody body, void* context) {
+    const std::unique_lock<std::mutex> one(owner_, std::try_to_lock);
+    if (!one.owns_lock()) return false;
+    while (static_cast<int>(workers_) < limit - 1) std::thread([this, id = ++workers_] { work(id); }).detach();
+    n_ = n, count_ = count, helpers_ = limit - 1, body_ = body, context_ = context;
+    next_.store(0, std::memory_order_relaxed);
+    open_.store(true);      // sequentially consistent, as is inside_: a worker sees the loop open or the caller sees the worker inside
+    loops_.fetch_add(1);
+    if (asleep_.load() > 0) loops_.notify_all();
+    take_pieces();
+    open_.store(false);
+    for (int patience = spins; inside_.load() > 0 && patience > 0; --patience) pause();
+    for (int still; (still = inside_.load()) > 0;) inside_.wait(still);   // sleeps, so that the workers get this processor if need be
+    if (std::exception_ptr error; error_) {
+      std::swap(error, error_);
+      std::rethrow_exception(error);
+    }
+    return true;
+  }
+
+ private:
+  static constexpr int spins = 8192;   // about 0.1 ms: longer than the gaps within a training step
+
+  void work(int id) {
+    serial = true;
     flush_denormals();
-    try {
-      work(omp_get_thread_num(), omp_get_num_threads());
-    } catch (...) {
-#pragma omp critical(qd_parallel_error)
-      if (!error) error = std::current_exception();
+    for (int seen = 0;;) {
+      for (int patience = spins; loops_.load() == seen && patience > 0; --patience) pause();
+      if (loops_.load() == seen) {
+        asleep_.fetch_add(1);
+        loops_.wait(seen);
+        asleep_.fetch_sub(1);
+      }
+      seen = loops_.load();
+      inside_.fetch_add(1);
+      if (open_.load() && id <= helpers_) take_pieces();
+      if (inside_.fetch_sub(1) == 1) inside_.notify_all();
     }
   }
-  if (error) std::rethrow_exception(error);
+
+  void take_pieces() {
+    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) try {
+        body_(context_, n_ * i / count_, n_ * (i + 1) / count_);
+      } catch (...) {
+        const std::lock_guard<std::mutex> guard(error_lock_);
+        if (!error_) error_ = std::current_exception();
+      }
+  }
+
+  static void pause() {
+#if defined(__SSE2__)
+    _mm_pause();
+#endif
+  }
+
+  std::mutex owner_, error_lock_;
+  int workers_ = 0;
+  int64_t n_ = 0, count_ = 0;   // the loop: written while nobody is inside
+  int helpers_ = 0;
+  RangeBody body_ = nullptr;
+  void* context_ = nullptr;
+  std::exception_ptr error_;
+  alignas(64) std::atomic<int64_t> next_{0};      // the next piece to take
+  alignas(64) std::atomic<int> loops_{0};    // how many loops have been published; workers wait here
+  alignas(64) std::atomic<int> inside_{0};        // workers that may be looking at the loop
+  alignas(64) std::atomic<bool> open_{false};
+  std::atomic<int> asleep_{0};
+};
+
+// Runs on the team, or in place: a single piece, within another loop, in a thread that said so, or beside another thread's loop.
+void run(int64_t n, int64_t count, RangeBody body, void* context) {
+  if (n <= 0) return;
+  flush_denormals();
+  const int limit = static_cast<int>(std::min<int64_t>(threads(), count));
+  if (limit > 1 && !serial) {
+    static Team& team = *new Team;   // never destroyed: its workers may outlive static objects
+    serial = true;                   // loops within the body
+    struct Restore {
+      ~Restore() { serial = false; }
+    } restore;
+    if (team.run(n, count, limit, body, context)) return;
+  }
+  body(context, 0, n);
 }
 
 }  // namespace
@@ -56,7 +132,7 @@ int default_threads() {
   static const int count = [] {
     cpu_set_t set;
     CPU_ZERO(&set);
-    const int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : omp_get_num_procs();
+    const int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency());
     return std::max(1, std::min(allowed, static_cast<int>(std::ceil(std::min(quota(), 1e6)))));
   }();
   return count;
@@ -82,30 +158,9 @@ void flush_denormals() {
 }
 
 void parallel_ranges(int64_t n, int64_t grain, RangeBody body, void* context) {
-  if (n <= 0) return;
-  const int64_t pieces = std::min<int64_t>(threads(), n / std::max<int64_t>(grain, 1));
-  if (pieces <= 1 || serial || omp_in_parallel()) {
-    flush_denormals();
-    body(context, 0, n);
-    return;
-  }
-  run_team(static_cast<int>(pieces), [&](int64_t thread, int64_t team) {
-    const int64_t begin = n * thread / team, end = n * (thread + 1) / team;
-    if (begin < end) body(context, begin, end);
-  });
+  run(n, std::min<int64_t>(threads(), n / std::max<int64_t>(grain, 1)), body, context);
 }
 
-void parallel_indices(int64_t n, RangeBody body, void* context) {
-  const int64_t team = std::min<int64_t>(threads(), n);
-  if (team <= 1 || serial || omp_in_parallel()) {
-    flush_denormals();
-    if (n > 0) body(context, 0, n);
-    return;
-  }
-  std::atomic<int64_t> next{0};
-  run_team(static_cast<int>(team), [&](int, int) {
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) body(context, i, i + 1);
-  });
-}
+void parallel_indices(int64_t n, RangeBody body, void* context) { run(n, n, body, context); }
 
 }  // namespace qd

@@ -1,4 +1,4 @@
-// Parallel loops on OpenMP. Results never depend on the number of threads: a loop body writes what belongs to its own indices,
+// Parallel loops on a team of threads. Results never depend on the number of threads: a loop body writes what belongs to its own indices,
 // and reductions are split into chunks by shape, added in order by the caller.
 #pragma once
 
