@@ -12,9 +12,10 @@ LDLIBS   := -pthread
 # One source tree for each table of kernels; other processors build the baseline alone.
 ARCH := $(shell uname -m)
 ifeq ($(ARCH),x86_64)
-KERNELS        := baseline avx2 avx512
+KERNELS        := baseline avx2 avx512 avx512_bf16
 FLAGS_avx2     := -mavx2 -mfma
 FLAGS_avx512   := -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
 else
 KERNELS        := baseline
 QD_FLAGS       += -DQD_BASELINE_ONLY

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/kernels/table.h"
 #include "core/parallel.h"
 
 namespace qd {
@@ -63,7 +64,8 @@ void TrainFlags::settle(const Command& command) {
   QD_CHECK(!command.given("--val") || !command.given("--val-fraction"), "--val", "expected no --val-fraction beside it",
            "--val is a text of its own, --val-fraction holds a part of --data out");
   if (threads > 0) set_threads(static_cast<int>(threads));
-  if (precision == "bf16") warn("this build computes products in f32, not in bf16");
+  qd::set_precision(precision == "bf16" ? Precision::bf16 : Precision::f32);
+  if (precision == "bf16" && !bf16_products()) warn(str("products are computed in f32, not in bf16: the kernels in use, ", kernels().name, ", have no instruction for it"));
   signal(SIGPIPE, SIG_IGN);   // a run outlives the pipe that it reports to,
   signal(SIGXFSZ, SIG_IGN);   // and a limit on its files is a disk that is full
 }

@@ -15,6 +15,12 @@
 
 namespace qd::QD_KERNEL_NAMESPACE {
 using namespace kernel;
+
+#if defined(__AVX512F__)
+extern const Products* bf16;   // the products of avx512_bf16.cpp, set where the processor has the instruction
+const Products* bf16 = nullptr;
+#endif
+
 namespace {
 
 #include "core/kernels/vec.inl"           // the vector type: load, store, tail, fma, exp, log, tanh, erf

@@ -71,30 +71,3 @@ void each_row(int64_t rows, int64_t cols, F&& f) {
     for (int64_t r = begin; r < end; ++r) f(r);
   });
 }
-
-// The value is needed here and may be another afterwards: the compiler can neither drop nor merge what computes it.
-inline void keep(V& x) {
-#if defined(__x86_64__)
-  asm volatile("" : "+x"(x));
-#else
-  asm volatile("" : "+w"(x));
-#endif
-}
-
-float multiply_adds(int64_t steps) {
-  constexpr int chains = 12;
-  V sum[chains];
-#pragma GCC unroll 12
-  for (int i = 0; i < chains; ++i) sum[i] = set1(float(i));
-  for (int64_t s = 0; s < steps; ++s) {
-#pragma GCC unroll 12
-    for (int i = 0; i < chains; ++i) {
-      sum[i] = fma(sum[i], set1(0.999f), set1(0.001f));
-      keep(sum[i]);
-    }
-  }
-  V total = zero();
-#pragma GCC unroll 12
-  for (int i = 0; i < chains; ++i) total += sum[i];
-  return reduce_add(total);
-}

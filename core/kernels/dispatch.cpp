@@ -7,17 +7,36 @@
 #include "core/kernels/table.h"
 #include "core/parallel.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace qd {
 
 namespace baseline { extern const Kernels table; }
 #if !defined(QD_BASELINE_ONLY)
 namespace avx2 { extern const Kernels table; }
-namespace avx512 { extern const Kernels table; }
+namespace avx512 {
+extern const Kernels table;
+extern const Products* bf16;   // null until the processor is known to have the instruction
+}
+namespace avx512_bf16 { extern const Products products; }
 #endif
 
 namespace {
 
 std::atomic<const Kernels*> current{nullptr};
+std::atomic<Precision> product_precision{Precision::f32};
+
+// AVX512-BF16: leaf 7, sub-leaf 1, bit 5 of EAX (compilers know no name for it before GCC 13).
+bool has_instruction_bf16() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+#else
+  return false;
+#endif
+}
 
 const Kernels* choose() {
   flush_denormals();
@@ -42,8 +61,10 @@ int supported_kernels(const Kernels* out[4]) {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) out[count++] = &avx2::table;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
+      __builtin_cpu_supports("avx512vl")) {
     out[count++] = &avx512::table;
+    if (has_instruction_bf16()) avx512::bf16 = &avx512_bf16::products;
+  }
 #endif
   return count;
 }
@@ -55,5 +76,15 @@ const Kernels& kernels() {
 }
 
 void use_kernels(const Kernels& table) { current = &table; }
+
+Precision precision() { return product_precision.load(std::memory_order_relaxed); }
+void set_precision(Precision p) { product_precision = p; }
+
+const Products* bf16_products() {
+#if !defined(QD_BASELINE_ONLY)
+  if (&kernels() == &avx512::table) return avx512::bf16;
+#endif
+  return nullptr;
+}
 
 }  // namespace qd

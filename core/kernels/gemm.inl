@@ -10,6 +10,7 @@
 // depend on the number of threads.
 
 constexpr int64_t block_depth = 1024;        // deep, because each further block reads and writes C once more
+constexpr int64_t deepest_bf16 = 2 * block_depth;
 constexpr int64_t block_rows = 192;
 constexpr int64_t packed_elements = 1 << 20; // most of A or of B that is packed at a time: a part of L3
 constexpr int64_t parallel_cost = 16 * 1024; // cycles; below, waking the threads takes longer than it saves
@@ -17,16 +18,8 @@ constexpr int64_t parallel_cost = 16 * 1024; // cycles; below, waking the thread
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
 inline int64_t cost(int64_t m, int64_t n, int64_t k) { return m * n * k / (2 * W) + (m * k + k * n + m * n) / 4; }
 
-// The tiles that multiply panels of Element; another element type brings its own and its packers.
-struct TileF32 {
-  using Element = float;
-  using Operands = Block;
-  static void run(const Block& block, int64_t rows, int64_t cols, bool tail) { strip(block, rows, cols, tail); }
-};
-
-template <class Tile, class A, class B>
+template <class A, class B>
 void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, const B& b, const Output& out, bool parallel) {
-  using Element = typename Tile::Element;
   const bool alone = B::alone && m <= block_rows;   // each panel serves one task, which packs it for itself
   const int64_t depth_step = round_up(pieces(k, pieces(k, deepest)), W);
   const int64_t rows_step = A::packs ? round_up(packed_elements / depth_step, block_rows) : m;
@@ -36,9 +29,10 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
       for (int64_t i0 = 0; i0 < m; i0 += rows_step) {
         const int64_t rows = least(rows_step, m - i0), cols = least(cols_step, n - j0), depth = least(depth_step, k - p0);
         const int64_t panels = pieces(cols, panel_width);
-        const int64_t stride = depth + 16;   // rows of A a power of two apart would share cache sets
-        Element* packed_a = A::packs ? scratch_a.get<Element>(rows * stride) : nullptr;
-        Element* packed_b = B::packs && !alone ? scratch_b.get<Element>(round_up(cols, W) * depth) : nullptr;
+        const int64_t units = pieces(depth, unit);
+        const int64_t stride = units + 16;   // rows of A a power of two apart would share cache sets
+        float* packed_a = A::packs ? scratch_a.get<float>(rows * stride) : nullptr;
+        float* packed_b = B::packs && !alone ? scratch_b.get<float>(round_up(cols, W) * units) : nullptr;
 
         const bool pack_b = packed_b && i0 == 0;
         if (packed_a || pack_b) {
@@ -53,7 +47,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
             }
             if constexpr (B::packs) {
               const int64_t j = from(share, cols, panel_width), count = from(share + 1, cols, panel_width) - j;
-              if (pack_b && count > 0) b(p0, depth, j0 + j, count, packed_b + j * depth);
+              if (pack_b && count > 0) b(p0, depth, j0 + j, count, packed_b + j * units);
             }
           });
         }
@@ -65,8 +59,8 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
         run_tasks(parallel, blocks * panels, [&](int64_t task) {
           const int64_t i = task % blocks * tall, height = least(tall, rows - i);
           const int64_t j = task / blocks * panel_width, width = least(panel_width, cols - j);
-          typename Tile::Operands t;
-          t.depth = depth;
+          Block t;
+          t.depth = units;
           if constexpr (A::packs) {
             t.a = packed_a + i * stride, t.a_row = stride, t.a_col = 1;
           } else {
@@ -74,7 +68,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
           }
           if constexpr (B::packs) {
             t.b_row = round_up(width, W);
-            Element* panel = alone ? scratch_b.get<Element>(depth * t.b_row) : packed_b + j * depth;
+            float* panel = alone ? scratch_b.get<float>(units * t.b_row) : packed_b + j * units;
             if (alone) b(p0, depth, j0 + j, width, panel);
             t.b = panel;
           } else {
@@ -84,12 +78,23 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
           t.base = base.data, t.base_row = base.row;
           t.c = out.c + (i0 + i) * out.ldc + j0 + j, t.c_row = out.ldc;
           t.scale = out.e.scale;
-          Tile::run(t, height, width, !B::packs && width % W != 0);
+          strip(t, height, width, !B::packs && width % W != 0);
           if (p0 + depth == k) out.finish(i0 + i, height, j0 + j, width);
         });
       }
 }
 
+#if defined(QD_BF16)
+// Both operands are packed, for packing is where they are rounded.
+inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
+  const auto with = [&](const auto& left) {
+    if (g.b.transposed) return multiply(g.m, g.n, g.k, deepest_bf16, left, PackTransposedB{g.b.data, g.b.ld}, out, parallel);
+    multiply(g.m, g.n, g.k, deepest_bf16, left, PackB{g.b.data, g.b.ld}, out, parallel);
+  };
+  if (g.a.transposed) return with(PackTransposedA{g.a.data, g.a.ld});
+  with(PackA{g.a.data, g.a.ld});
+}
+#else
 // How many rows of a panel that is not packed fit the sets of L2: the larger the power of two in their distance, the fewer sets.
 inline int64_t fitting_rows(int64_t ld) { return ld ? least(block_depth, most(64, (1 << 18) / (ld & -ld))) : block_depth; }
 
@@ -106,15 +111,16 @@ inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
   }
 
   const auto with = [&](const auto& left) {
-    if (b.transposed) return multiply<TileF32>(m, n, k, block_depth, left, PackTransposedB{b.data, b.ld}, out, parallel);
+    if (b.transposed) return multiply(m, n, k, block_depth, left, PackTransposedB{b.data, b.ld}, out, parallel);
     if (m <= 64 || fit >= least(k, 384))
-      return multiply<TileF32>(m, n, k, fit, left, DirectB{b.data, b.ld}, out, parallel);
-    multiply<TileF32>(m, n, k, block_depth, left, PackB{b.data, b.ld}, out, parallel);
+      return multiply(m, n, k, fit, left, DirectB{b.data, b.ld}, out, parallel);
+    multiply(m, n, k, block_depth, left, PackB{b.data, b.ld}, out, parallel);
   };
   if (!a.transposed) return with(DirectA{a.data, a.ld, 1});
   if (n <= panel_width || k <= least(256, fitting_rows(a.ld))) return with(DirectA{a.data, 1, a.ld});
   with(PackTransposedA{a.data, a.ld});
 }
+#endif
 
 // Few results that are long sums, as in gradients of small weights: slices of k are tasks, and their results are added in order.
 inline void gemm_slices(const Gemm& g, const Output& out, bool parallel) {
@@ -133,11 +139,17 @@ inline void gemm_slices(const Gemm& g, const Output& out, bool parallel) {
   out.write(sums, g.n, 0, g.m, 0, g.n);
 }
 
+// Rounding has its price, and where memory is the limit there is nothing to gain: such products stay f32.
+inline bool pays_in_bf16(const Gemm& g) { return g.m > 8 && g.n > 8 && g.k >= 16 && g.m * g.n * g.k >= 32 * 1024; }
+
 void gemm(const Gemm& given) {
   if (given.m <= 0 || given.n <= 0 || given.batch <= 0) return;
   Gemm g = given;
   if (g.batch > 1 && g.step_b == 0 && !g.a.transposed && g.step_a == g.m * g.a.ld && g.step_c == g.m * g.ldc)
     g.m *= g.batch, g.batch = 1;
+#if defined(__AVX512F__) && !defined(QD_BF16)
+  if (g.precision == Precision::bf16 && bf16 && pays_in_bf16(g)) return bf16->gemm(g);
+#endif
   const int64_t each = cost(g.m, g.n, g.k);
   const bool sliced = g.k >= 8192 && pieces(g.m, 24) * pieces(g.n, panel_width) <= 8;
   const auto item = [&](int64_t i, bool parallel) {

@@ -6,9 +6,49 @@
 //       R scalars a    C C C C        loads per step: N + R, fused multiply-adds: N * R
 //                 a    C C C C
 
+// What lies along k is counted in units of 32 bits: one f32, or two neighbours in bf16, of which a multiply-add takes both:
+// c + a[0] b[0] + a[1] b[1]. Everything else is the same for both.
+#if defined(QD_BF16)
+constexpr int64_t unit = 2;
+inline V multiply_add(V a, V b, V c) { return (V)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b); }
+#else
+constexpr int64_t unit = 1;
+inline V multiply_add(V a, V b, V c) { return fma(a, b, c); }
+#endif
+typedef int32_t UnitBits __attribute__((may_alias));
+inline V broadcast(const float* p) { return from_bits(set1i(*reinterpret_cast<const UnitBits*>(p))); }
+
+// The value is needed here and may be another afterwards: the compiler can neither drop nor merge what computes it.
+inline void keep(V& x) {
+#if defined(__x86_64__)
+  asm volatile("" : "+x"(x));
+#else
+  asm volatile("" : "+w"(x));
+#endif
+}
+
+float multiply_adds(int64_t steps) {
+  constexpr int chains = 12;
+  V sum[chains];
+#pragma GCC unroll 12
+  for (int i = 0; i < chains; ++i) sum[i] = set1(float(i));
+  const V factor = set1(0.999f);   // its two halves, read as bf16, are harmless numbers as well
+  for (int64_t s = 0; s < steps; ++s) {
+#pragma GCC unroll 12
+    for (int i = 0; i < chains; ++i) {
+      sum[i] = multiply_add(sum[i], factor, set1(0.001f));
+      keep(sum[i]);
+    }
+  }
+  V total = zero();
+#pragma GCC unroll 12
+  for (int i = 0; i < chains; ++i) total += sum[i];
+  return reduce_add(total);
+}
+
 // C[i,j] = scale * sum over p of A[i,p] * B[p,j] + base[i,j].   A has any two strides, so that A and its transpose look alike.
 struct Block {
-  int64_t depth;
+  int64_t depth;       // in units, as are a_col and b_row
   const float* a;
   int64_t a_row, a_col;
   const float* b;
@@ -57,9 +97,9 @@ __attribute__((noinline)) void tile(const Block& t, int64_t cols) {
       for (int j = 0; j < N; ++j) right[j] = tail && j == N - 1 ? load_some(b + j * W, last) : load(b + j * W);
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i) {
-        const V left = set1(a[i / 3][i % 3 * a_row]);
+        const V left = broadcast(a[i / 3] + i % 3 * a_row);
 #pragma GCC unroll 16
-        for (int j = 0; j < N; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
+        for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(left, right[j], sum[i][j]);
       }
       b += b_row;
 #pragma GCC unroll 16
@@ -127,6 +167,7 @@ void strip(Block t, int64_t m, int64_t cols, bool tail) {
   }
 }
 
+#if !defined(QD_BF16)
 // C[i,j] (+)= scale * sum over p of A[i * a_row + p * a_col] * B[p * b_row + j]: serial, nothing is packed, for blocks that lie
 // in the caches.
 inline void gemm_block(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* b,
@@ -137,3 +178,4 @@ inline void gemm_block(int64_t m, int64_t n, int64_t k, const float* a, int64_t 
     strip(block, m, cols, cols % W != 0);
   }
 }
+#endif

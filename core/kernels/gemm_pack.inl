@@ -1,5 +1,5 @@
 // Packers: functors that fill the panels of the product engine. A packer for another source (image patches) or another element
-// (bf16) is one more struct like these; `packs` is false where the tiles can read the operand where it lies.
+// (gemm_pack_bf16.inl) is one more struct like these; `packs` is false where the tiles can read the operand where it lies.
 //
 //   A (rows of depth):   to[i * stride + p] = A[i0 + i, p0 + p]; there is room for W values behind each row
 //   B (panels):          columns in panels of panel_width; in each, to[p * width + j] = B[p0 + p, j0 + j], where width is
@@ -23,13 +23,10 @@ inline V interleave_low(V a, V b) { return __builtin_shufflevector(a, b, 0, 4, 1
 inline V interleave_high(V a, V b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
 #endif
 
-// to[j * to_row + i] = from[i * from_row + j] for i < rows, j < cols, both at most W; for i from `rows` to W it becomes 0.
-// Interleaving the first half of the vectors with the second rotates the bits of (vector, lane) by one: after log2(W) rounds the
-// two have changed places.
-inline void transpose_block(const float* from, int64_t from_row, int64_t rows, int64_t cols, float* to, int64_t to_row) {
-  V x[W], y[W];
-#pragma GCC unroll 16
-  for (int i = 0; i < W; ++i) x[i] = i < rows ? load_some(from + i * from_row, cols) : zero();
+// The vectors x[0] .. x[W - 1] as a matrix of W x W, transposed. Interleaving the first half of the vectors with the second
+// rotates the bits of (vector, lane) by one: after log2(W) rounds the two have changed places.
+inline __attribute__((always_inline)) void transpose_square(V* x) {
+  V y[W];
 #pragma GCC unroll 4
   for (int round = 1; round < W; round *= 2) {
 #pragma GCC unroll 16
@@ -40,6 +37,15 @@ inline void transpose_block(const float* from, int64_t from_row, int64_t rows, i
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i) x[i] = y[i];
   }
+}
+
+#if !defined(QD_BF16)
+// to[j * to_row + i] = from[i * from_row + j] for i < rows, j < cols, both at most W; for i from `rows` to W it becomes 0.
+inline void transpose_block(const float* from, int64_t from_row, int64_t rows, int64_t cols, float* to, int64_t to_row) {
+  V x[W];
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i) x[i] = i < rows ? load_some(from + i * from_row, cols) : zero();
+  transpose_square(x);
 #pragma GCC unroll 16
   for (int j = 0; j < W; ++j)
     if (j < cols) store(to + j * to_row, x[j]);
@@ -104,3 +110,4 @@ struct PackTransposedB {
     }
   }
 };
+#endif

@@ -40,6 +40,11 @@ struct Matrix {
   bool transposed = false;
 };
 
+// What the factors of a product are rounded to on their way into it; sums are f32, as is everything that is stored.
+enum class Precision : int { f32, bf16 };
+Precision precision();                     // the switch that products read when they are asked for
+void set_precision(Precision p);           // bf16: f32 all the same where bf16_products() is null
+
 // C (m,n) = A (m,k) B (k,n), `batch` times with the given distances between consecutive matrices (in elements; 0 shares one).
 struct Gemm {
   int64_t m, n, k;
@@ -48,6 +53,7 @@ struct Gemm {
   int64_t ldc;
   Epilogue out = {};
   int64_t batch = 1, step_a = 0, step_b = 0, step_c = 0;
+  Precision precision = qd::precision();
 };
 
 // Which keys a query may see (Radford 2019; T5; kexue.fm/archives/9529 for the mixed mask). Position of query i is i + query_offset.
@@ -128,6 +134,12 @@ struct AdamW {                             // Loshchilov and Hutter 2019; one sw
 
 }  // namespace kernel
 
+// The products of the AVX-512 table in bf16.
+struct Products {
+  float (*multiply_adds)(int64_t steps);   // as in Kernels, but each adds two products
+  void (*gemm)(const Gemm&);
+};
+
 struct Kernels {
   const char* name;                        // "baseline", "avx2", "avx512"
   int lanes;                               // f32 lanes of a vector
@@ -175,6 +187,7 @@ struct Kernels {
 
 const Kernels& kernels();                       // the table in use: the best this processor has, or the one QD_ISA names (baseline, avx2, avx512)
 int supported_kernels(const Kernels* out[4]);   // every table this processor can run, slowest first; returns their number
+const Products* bf16_products();                // null unless the table in use multiplies in bf16 (AVX-512 on a processor with AVX512-BF16)
 void use_kernels(const Kernels&);               // for tests and benchmarks
 
 }  // namespace qd

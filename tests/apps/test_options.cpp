@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/run.h"
+#include "core/kernels/table.h"
 #include "core/parallel.h"
 #include "tests/apps/capture.h"
 
@@ -353,7 +354,9 @@ TEST_CASE("options: what all trainers share") {
   CHECK(settled({"--val", "a", "--val-fraction", "0.2"}, val).says("--val-fraction"));
   const Outcome bf16 = settled({"--precision", "bf16"}, half);
   CHECK(bf16.status == 0);
-  CHECK(bf16.says("f32"));
+  CHECK(precision() == Precision::bf16);
+  CHECK(bf16.says("f32") == (bf16_products() == nullptr));   // said where it cannot be had
+  set_precision(Precision::f32);
 }
 
 TEST_CASE("options: --trace is written however the command ends; a bad path is an error before it begins") {

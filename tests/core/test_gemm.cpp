@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -111,7 +112,25 @@ struct Case {
   bool ta = false, tb = false;
   Parts parts = {};
   int64_t gap_a = 0, gap_b = 0, gap_c = 3;
+  Precision precision = Precision::f32;
 };
+
+// To the nearest bf16, ties to even; denormals become zero.
+double to_bf16(double x) {
+  if (x == 0 || !std::isfinite(x)) return x;
+  int exponent;
+  const double fraction = std::frexp(x, &exponent);   // 8 bits are kept
+  return exponent < -125 ? 0 : std::ldexp(std::nearbyint(fraction * 256) / 256, exponent);
+}
+
+// The tables that a precision is for.
+std::vector<const Kernels*> tables(Precision precision) {
+  std::vector<const Kernels*> all = tables();
+  if (precision == Precision::f32) return all;
+  const Kernels& best = *all.back();
+  use_kernels(best);
+  return bf16_products() ? std::vector{&best} : std::vector<const Kernels*>{};
+}
 
 // Runs a case on every table and with 1, 2 and 3 threads: all within rounding of the definition, threads equal in bits.
 // Of large results a sample is compared. Returns the number of disagreements: one CHECK for all keeps thousands of cases fast.
@@ -127,7 +146,7 @@ int disagreements(const Case& c) {
     const int64_t i = at / c.n, j = at % c.n;
     double sum = 0, magnitude = 0;
     for (int64_t p = 0; p < c.k; ++p) {
-      const double term = a.at(i, p) * b.at(p, j);
+      const double term = c.precision == Precision::bf16 ? to_bf16(a.at(i, p)) * to_bf16(b.at(p, j)) : a.at(i, p) * b.at(p, j);
       sum += term;
       magnitude += std::abs(term);
     }
@@ -138,13 +157,14 @@ int disagreements(const Case& c) {
   }
 
   int wrong = 0;
-  for (const Kernels* table : tables()) {
+  for (const Kernels* table : tables(c.precision)) {
     std::vector<float> first;
     for (int threads : {1, 2, 3}) {
       if (threads > 1 && size * c.k < 30'000) break;   // never parallel
       set_threads(threads);
       Guarded y = start, pre(c.m, c.n, c.n + c.gap_c), r = residual;
       Gemm g{.m = c.m, .n = c.n, .k = c.k, .a = a.matrix(), .b = b.matrix(), .c = y.data(), .ldc = y.ld};
+      g.precision = c.precision;
       g.out = {.scale = parts.scale, .add = parts.add, .bias = parts.bias ? bias.memory.data() : nullptr,
                .activation = parts.activation, .pre = parts.pre ? pre.data() : nullptr, .residual = parts.residual ? r.data() : nullptr};
       table->gemm(g);
@@ -279,5 +299,71 @@ TEST_CASE("gemm: a batch that shares B is one tall product") {
                  .step_a = m * k, .step_b = 0, .step_c = m * n});
     table->gemm({.m = m * batch, .n = n, .k = k, .a = a.matrix(), .b = b.matrix(), .c = tall.data(), .ldc = n});
     CHECK(std::memcmp(many.memory.data(), tall.memory.data(), tall.memory.size() * sizeof(float)) == 0);
+  }
+}
+
+// Compared with products of rounded factors: what remains is the rounding of f32 sums.
+TEST_CASE("gemm: bf16 is the product of rounded factors, in every layout, path and epilogue") {
+  if (tables(Precision::bf16).empty()) {
+    MESSAGE("left out: this processor has no AVX512-BF16");
+    return;
+  }
+  int wrong = 0, count = 0;
+  for (int64_t m : {9, 12, 13, 31, 48, 97})
+    for (int64_t n : {9, 15, 16, 17, 33, 63, 64, 65, 97})
+      for (int64_t k : {405, 406, 450}) {   // odd and even, on both sides of whole vectors
+        const bool ta = count & 1, tb = count & 2;
+        Case c{m, n, k, ta, tb, {.scale = count % 3 ? 1.f : -0.5f, .add = count % 5 == 0}, count % 4, count % 3, count % 2 * 5};
+        c.precision = Precision::bf16;
+        wrong += disagreements(c);
+        ++count;
+      }
+  const int64_t shapes[][3] = {{100, 200, 70}, {70, 96, 2201}, {300, 130, 300}, {24, 64, 9001}, {1300, 70, 1031}, {40, 512, 17}};
+  for (const auto& s : shapes)
+    for (int layout = 0; layout < 4; ++layout)
+      for (int bits = 0; bits < 4; ++bits) {
+        const bool add = bits == 3;
+        Case c{s[0], s[1], s[2], bool(layout & 1), bool(layout & 2), {.scale = 0.5f, .add = add, .bias = bits == 1, .pre = bits == 1,
+               .residual = bits == 2, .activation = bits == 1 ? Activation::gelu : Activation::none}, 1, 2};
+        c.precision = Precision::bf16;
+        wrong += disagreements(c);
+      }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("gemm: bf16 stays near f32, and keeps NaN and infinity") {
+  for (const Kernels* table : tables(Precision::bf16)) {
+    const int64_t m = 64, n = 80, k = 301;
+    const Stored a(m, k, false, 0), b(k, n, true, 0);
+    const auto product = [&](Precision precision) {
+      std::vector<float> c(static_cast<size_t>(m * n));
+      Gemm g{.m = m, .n = n, .k = k, .a = a.matrix(), .b = b.matrix(), .c = c.data(), .ldc = n};
+      g.precision = precision;
+      table->gemm(g);
+      return c;
+    };
+    const std::vector<float> exact = product(Precision::f32), rounded = product(Precision::bf16);
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < exact.size(); ++i) {
+      difference += std::pow(exact[i] - rounded[i], 2);
+      size += std::pow(exact[i], 2);
+    }
+    const double error = std::sqrt(difference / size);
+    CHECK(error < 4e-3);
+    CHECK(error > 1e-4);   // it is bf16 that was measured
+
+    const float infinity = std::numeric_limits<float>::infinity(), denormal = 1e-40f, almost_nan = std::bit_cast<float>(0x7f800001);
+    float* x = a.memory.data();
+    for (int64_t p = 0; p < k; ++p) x[p] = denormal, x[k + p] = 1, x[2 * k + p] = 1, x[3 * k + p] = 1;
+    x[k + 300] = std::nanf(""), x[2 * k + 7] = infinity, x[3 * k + 9] = almost_nan;   // a NaN whose upper half alone is infinity
+    float* y = b.memory.data();
+    for (int64_t p = 0; p < k; ++p) y[p] = 1;
+    const std::vector<float> c = product(Precision::bf16);
+    CHECK(c[0] == 0);
+    for (int64_t j = 0; j < n; ++j) {
+      CHECK(std::isnan(c[static_cast<size_t>(n + j)]));
+      CHECK(std::isnan(c[static_cast<size_t>(3 * n + j)]));
+    }
+    CHECK(c[static_cast<size_t>(2 * n)] == infinity);
   }
 }
