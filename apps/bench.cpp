@@ -6,6 +6,7 @@
 #include "apps/options.h"
 #include "core/error.h"
 #include "core/kernels/table.h"
+#include "core/log.h"
 #include "core/parallel.h"
 
 using namespace qd;
@@ -15,6 +16,7 @@ namespace {
 struct BenchOptions {
   std::vector<std::string> names;
   int64_t threads = 0;
+  std::string precision = "f32";
   bool quick = false, json = false, list = false;
 };
 
@@ -34,12 +36,16 @@ int run(const BenchOptions& o, const bench::Rows& all) {
     return 0;
   }
   if (o.threads > 0) set_threads(static_cast<int>(o.threads));
+  const bool bf16 = o.precision == "bf16" && bf16_products();
+  if (o.precision == "bf16" && !bf16) warn("products are computed in f32: this processor, or the instruction set in use, has none for bf16");
+  const std::string precision = bf16 ? "bf16" : "f32";
+  set_precision(bf16 ? Precision::bf16 : Precision::f32);
   const bench::Roofs roofs = bench::measure_roofs(o.quick);
-  nlohmann::ordered_json result = {{"instruction_set", kernels().name}, {"threads", threads()}, {"precision", "f32"}, {"peak_gflops", roofs.peak},
+  nlohmann::ordered_json result = {{"instruction_set", kernels().name}, {"threads", threads()}, {"precision", precision}, {"peak_gflops", roofs.peak},
                                    {"bandwidth_gbs", roofs.bandwidth}, {"rows", nlohmann::ordered_json::array()}};
   if (!o.json) {
     print(str("instruction set ", kernels().name, ", threads ", threads(), "; per cent of the first two lines\n"));
-    print(line("peak of multiply-adds, f32", roofs.peak, "GFLOP/s", 0, {}));
+    print(line("peak of multiply-adds, " + precision, roofs.peak, "GFLOP/s", 0, {}));
     print(line("memory, y += a x", roofs.bandwidth, "GB/s", 0, {}));
   }
   for (const bench::Row* row : rows) {
@@ -66,6 +72,7 @@ int main(int argc, char** argv) {
   app.command("", "", [&] { return run(o, rows); })
       .option("names", o.names, "NAME", "run the row of this name, or all with this in their name; without names: all")
       .option("--threads", o.threads, "N", "threads; 0: all processors", from_to(0, 1024))
+      .choice("--precision", o.precision, {"f32", "bf16"}, "of products, and of the peak")
       .flag("--quick", o.quick, "short times, without the large sizes")
       .flag("--list", o.list, "print the names of the rows")
       .flag("--json", o.json, "one JSON object instead of the table");

@@ -47,7 +47,7 @@ inline constexpr Group groups[] = {
 Tensor noise(const Shape& shape);                    // uniform in [-0.5, 0.5), the same each time
 Tensor random_ids(const Shape& shape, int64_t below);   // i32
 
-// The roofs, on all threads, the best of their calls (rows are medians): multiply-adds of f32 in registers, and y += a x over two
+// The roofs, on all threads, the best of their calls (rows are medians): multiply-adds in registers in the precision of products, and y += a x over two
 // arrays of 128 MiB, far beyond the caches, where 12 bytes an element are read or written.
 struct Roofs {
   double peak = 0, bandwidth = 0;                    // GFLOP/s, GB/s

@@ -79,8 +79,10 @@ Roofs measure_roofs(bool quick) {
   constexpr int64_t steps = 2'000'000, n = 32 << 20;
   const double budget = quick ? 0.1 : 0.5;
   Roofs roofs;
-  const double t = seconds_of([] { parallel_tasks(threads(), [](int64_t) { kernels().multiply_adds(steps); }); }, budget).front();
-  roofs.peak = 24.0 * steps * kernels().lanes * threads() / t / 1e9;
+  const bool bf16 = precision() == Precision::bf16 && bf16_products();
+  const auto multiply_adds = bf16 ? bf16_products()->multiply_adds : kernels().multiply_adds;
+  const double t = seconds_of([&] { parallel_tasks(threads(), [&](int64_t) { multiply_adds(steps); }); }, budget).front();
+  roofs.peak = (bf16 ? 48.0 : 24.0) * steps * kernels().lanes * threads() / t / 1e9;
   Tensor x = empty({n}), y = empty({n});
   kernels().fill(n, 1, x.mutable_data());
   kernels().fill(n, 1, y.mutable_data());

@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "core/kernels/table.h"
 #include "tests/apps/capture.h"
 
 using namespace qd;
@@ -71,6 +72,8 @@ TEST_CASE("bench: --json is one object with the machine and a row for each name"
   const json result = json::parse(o.out);
   CHECK(result["threads"] == 1);
   CHECK(result["precision"] == "f32");
+  const json half = json::parse(bench({"--json", "--quick", "--threads", "1", "--precision", "bf16", "gemm NN 64^3"}).out);
+  CHECK(half["precision"] == (bf16_products() ? "bf16" : "f32"));
   CHECK(result["instruction_set"].is_string());
   CHECK(result["peak_gflops"] > 0);
   CHECK(result["bandwidth_gbs"] > 0);

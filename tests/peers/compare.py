@@ -132,20 +132,20 @@ class Sides:
         self.threads, self.environment = threads, peer_environment(threads)
         self.python = python_with_torch()
         self.versions, self.machine = {}, []
-        self.bench_help = run([str(BIN / "bench"), "--help"], None)
 
     def bench(self, rows, precision="f32"):
         """{name: row} of bin/bench."""
         command = [str(BIN / "bench"), *rows, "--json", "--quick", "--threads", str(self.threads)]
-        if "--precision" in self.bench_help:
+        if precision != "f32":
             command += ["--precision", precision]
-        elif precision != "f32":
-            raise Unavailable("bin/bench has no --precision yet")
         try:
             result = json.loads(run(command, None))
         except Unavailable as reason:
             raise Unavailable("bin/bench has no such row yet" if "expected a row's name" in str(reason) else f"bin/bench: {reason}") from None
-        self.machine.append(result)
+        if result["precision"] != precision:
+            raise Unavailable(f"no {precision} products on this processor")
+        if precision == "f32":
+            self.machine.append(result)
         return {row["name"]: row for row in result["rows"]}
 
     def torch(self, row, precision):
