@@ -73,7 +73,7 @@ int main(int argc, char** argv) {
       .option("names", o.names, "NAME", "run the row of this name, or all with this in their name; without names: all")
       .option("--threads", o.threads, "N", "threads; 0: all processors", from_to(0, 1024))
       .choice("--precision", o.precision, {"f32", "bf16"}, "of products, and of the peak")
-      .flag("--quick", o.quick, "short times, without the large sizes")
+      .flag("--quick", o.quick, "short times; without names also without the rows that take long")
       .flag("--list", o.list, "print the names of the rows")
       .flag("--json", o.json, "one JSON object instead of the table");
   return app.run(argc, argv);

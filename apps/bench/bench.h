@@ -16,7 +16,7 @@ struct Row {
   double amount;                                     // of one call
   double operations = 0, bytes = 0;                  // of one call: one of them gives the share of the peak or of the bandwidth
   std::function<std::function<void()>()> prepare;
-  bool slow = false;                                 // left out by --quick
+  bool slow = false;                                 // left out by --quick where no names are given
   bool model = false;                                // a step of a model: its memory is told, and it gets more time
 };
 using Rows = std::vector<Row>;
@@ -60,7 +60,8 @@ struct Measured {
 };
 Measured measure(const Row& row, bool quick);
 
-// The rows that `names` ask for: a row's whole name, or what has this in its name. Throws Error for one that fits none.
+// The rows that `names` ask for: a row's whole name, or what has this in its name; without names all, or all but the slow ones when
+// `quick`. Throws Error for a name that fits none.
 std::vector<const Row*> chosen(const Rows& rows, const std::vector<std::string>& names, bool quick);
 
 }  // namespace qd::bench

@@ -113,7 +113,7 @@ std::vector<const Row*> chosen(const Rows& rows, const std::vector<std::string>&
     for (size_t i = 0; i < rows.size(); ++i) {
       const bool fits = exact ? is_it(rows[i]) : rows[i].name.find(name) != std::string::npos;
       found = found || fits;
-      if (fits) taken[i] = exact || !(quick && rows[i].slow);
+      if (fits) taken[i] = true;
     }
     if (found) continue;
     std::vector<std::string> candidates;   // whole names, and their words
