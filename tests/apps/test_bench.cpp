@@ -116,12 +116,12 @@ TEST_CASE("bench: what cannot be is an error with the nearest name and status 1"
       {{"--jsn"}, "did you mean --json?"},
       {{"--trace", "none/here.json"}, "none/here.json] expected to"},
   };
-  for (const auto& [arguments, message] : cases) {
-    const Outcome o = bench(arguments);
-    CAPTURE(message);
+  for (const auto& wrong : cases) {
+    const Outcome o = bench(wrong.first);
+    CAPTURE(wrong.second);
     CAPTURE(o.err);
     CHECK(o.status == 1);
-    CHECK(o.says(message));
+    CHECK(o.says(wrong.second));
     CHECK(o.out.empty());
   }
 }
