@@ -24,12 +24,12 @@ endif
 LIB_SRC  := $(wildcard core/*.cpp nn/*.cpp models/*.cpp data/*.cpp) core/kernels/dispatch.cpp $(KERNELS:%=core/kernels/%.cpp)
 SHARED   := options run language# of apps/: no app, linked into all of them
 APPS     := $(filter-out $(SHARED),$(patsubst apps/%.cpp,%,$(wildcard apps/*.cpp)))
-TEST_SRC := $(wildcard tests/*.cpp tests/*/*.cpp)
+TEST_SRC := $(filter-out tests/peers/%,$(wildcard tests/*.cpp tests/*/*.cpp))
 obj       = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 LIB      := $(BUILD)/libqiudao.a
 
 .SECONDARY:   # objects are kept
-.PHONY: all deps demo test bench asan lib format lint layers clean help
+.PHONY: all deps demo test bench peers asan lib format lint layers clean help
 all: $(APPS:%=$(BIN)/%) $(BUILD)/test ## build the apps in bin/ and the test program
 
 lib: $(LIB) ## build build/libqiudao.a for your own programs
@@ -41,7 +41,8 @@ $(BUILD)/%.o: %.cpp Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(QD_FLAGS) $(FLAGS_$(*F)) $(CXXFLAGS) -MMD -MP -c $< -o $@
 
-$(BIN)/%: $(BUILD)/apps/%.o $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
+.SECONDEXPANSION:   # a folder apps/X/ holds further parts of apps/X.cpp
+$(BIN)/%: $(BUILD)/apps/%.o $$(call obj,$$(wildcard apps/$$*/*.cpp)) $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) $^ $(LDLIBS) -o $@
 $(BUILD)/test: $(call obj,$(TEST_SRC)) $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
@@ -57,6 +58,9 @@ asan: ## the tests with address and undefined-behaviour sanitizers, without the 
 bench: $(BIN)/bench ## speed of kernels and training steps, with the per cent of the measured peak
 	$(BIN)/bench
 
+peers: $(BIN)/bench ## the README's ratios to PyTorch, oneDNN and OpenBLAS, where they are installed
+	python3 tests/peers/compare.py
+
 deps: ## install compiler and header packages with apt, or print their names
 	@sh apps/deps.sh
 
@@ -69,7 +73,7 @@ format: ## clang-format all sources
 	clang-format -i $(filter-out data/unicode_table.cpp,$(SOURCES))
 
 lint: ## clang-tidy all sources
-	clang-tidy --quiet $(filter %.cpp,$(filter-out core/kernels/avx%,$(SOURCES))) -- $(QD_FLAGS)
+	clang-tidy --quiet $(filter %.cpp,$(filter-out core/kernels/avx% tests/peers/%,$(SOURCES))) -- $(QD_FLAGS)
 
 # core <- nn <- models <- apps, and data beside them
 layers: ## fail where an include points against the order of the folders
@@ -86,4 +90,4 @@ clean: ## remove build/ and bin/
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
--include $(patsubst %.cpp,$(BUILD)/%.d,$(LIB_SRC) $(wildcard apps/*.cpp) $(TEST_SRC))
+-include $(patsubst %.cpp,$(BUILD)/%.d,$(LIB_SRC) $(wildcard apps/*.cpp apps/*/*.cpp) $(TEST_SRC))

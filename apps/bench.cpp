@@ -1,237 +1,80 @@
-// How fast the kernels and training steps are, beside the peak that is measured in the same run.   bin/bench gemm --threads 1
-#include <algorithm>
-#include <chrono>
+// How fast the kernels and training steps are, beside the roofs that are measured in the same run.   bin/bench gemm --threads 1
 #include <cstdio>
-#include <functional>
-#include <memory>
+#include <nlohmann/json.hpp>
 
+#include "apps/bench/bench.h"
 #include "apps/options.h"
 #include "core/error.h"
-#include "core/ops.h"
+#include "core/kernels/table.h"
+#include "core/log.h"
 #include "core/parallel.h"
-#include "core/random.h"
-#include "models/gpt.h"
-#include "models/vqvae.h"
 
 using namespace qd;
 
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-struct Bench {
-  std::vector<std::string> names;   // empty: all
-  bool quick = false, json = false;
-  double peak = 0, bandwidth = 0;   // GFLOP/s, GB/s, on all threads
-  Result result;
-
-  bool wanted(const std::string& name) const {
-    return names.empty() || std::any_of(names.begin(), names.end(), [&](const std::string& n) { return name.find(n) != std::string::npos; });
-  }
-
-  // Median seconds of f over about `budget` seconds, after one run that is not counted.
-  double seconds(const std::function<void()>& f, double budget = 0.4) const {
-    f();
-    std::vector<double> times;
-    for (const double start = now(); times.size() < 3 || (now() - start < (quick ? 0.05 : budget) && times.size() < 2000);) {
-      const double t = now();
-      f();
-      times.push_back(now() - t);
-    }
-    std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-    return times[times.size() / 2];
-  }
-
-  void report(const std::string& name, double rate, const char* unit, double share) {
-    if (!json) print(str(name, std::string(std::max<size_t>(1, 44 - name.size()), ' '), format(rate), " ", unit, share > 0 ? "  " + format(100 * share) + " %" : "", "\n"));
-    result.emplace_back(name, rate);
-  }
-  void arithmetic(const std::string& name, double operations, const std::function<void()>& f) {
-    if (!wanted(name)) return;
-    const double rate = operations / seconds(f) / 1e9;
-    report(name, rate, "GFLOP/s", rate / peak);
-  }
-  void traffic(const std::string& name, double bytes, const std::function<void()>& f) {
-    if (!wanted(name)) return;
-    const double rate = bytes / seconds(f) / 1e9;
-    report(name, rate, "GB/s   ", rate / bandwidth);
-  }
-
-  static std::string format(double x) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%8.1f", x);
-    return text;
-  }
+struct BenchOptions {
+  std::vector<std::string> names;
+  int64_t threads = 0;
+  std::string precision = "f32";
+  bool quick = false, json = false, list = false;
 };
 
-Tensor noise(const Shape& shape) {
-  Tensor x = empty(shape);
-  Random random(1, static_cast<uint64_t>(shape.size()));
-  float* p = x.mutable_data();
-  for (int64_t i = 0; i < x.size(); ++i) p[i] = static_cast<float>(random.uniform() - 0.5);
-  return x;
+std::string line(const std::string& name, double rate, const std::string& unit, double share, const bench::Measured& m) {
+  char text[200];
+  const int length = std::snprintf(text, sizeof text, "%-44s %10.1f %-9s", name.c_str(), rate, unit.c_str());
+  std::string out(text, static_cast<size_t>(length));
+  if (share > 0) std::snprintf(text, sizeof text, " %6.1f %%", 100 * share), out += text;
+  if (m.peak_mib > 0) std::snprintf(text, sizeof text, " %8.0f MiB, process %.0f MiB", m.peak_mib, m.rss_mib), out += text;
+  return out + "\n";
 }
 
-void roofs(Bench& b) {
-  constexpr int64_t steps = 2'000'000;
-  const double t = b.seconds([] { parallel_tasks(threads(), [](int64_t) { kernels().multiply_adds(steps); }); });
-  b.peak = 24.0 * steps * kernels().lanes * threads() / t / 1e9;
-  b.report("peak of multiply-adds", b.peak, "GFLOP/s", 0);
-  const int64_t n = b.quick ? 4'000'000 : 32'000'000;
-  Tensor x = noise({n}), y = noise({n});
-  float* to = y.mutable_data();
-  b.bandwidth = 12.0 * static_cast<double>(n) / b.seconds([&] { kernels().scale_add(n, 0.5f, x.data(), to); }) / 1e9;
-  b.report("memory (y += a x)", b.bandwidth, "GB/s   ", 0);
-}
-
-void products(Bench& b) {
-  struct Case {
-    const char* name;
-    int64_t m, n, k;
-    bool ta, tb;
-  };
-  const Case cases[] = {{"gemm NN 64", 64, 64, 64, false, false},           {"gemm NN 256", 256, 256, 256, false, false},
-                        {"gemm NN 512", 512, 512, 512, false, false},       {"gemm NN 1024", 1024, 1024, 1024, false, false},
-                        {"gemm NN 2048", 2048, 2048, 2048, false, false},   {"gemm NT qkv", 1024, 1152, 384, false, true},
-                        {"gemm NT mlp up", 1024, 1536, 384, false, true},   {"gemm NT mlp down", 1024, 384, 1536, false, true},
-                        {"gemm NT vocabulary", 1024, 8192, 384, false, true}, {"gemm TN weight gradient", 384, 1536, 1024, true, false},
-                        {"gemm NN one row", 1, 1536, 384, false, false}};
-  for (const Case& c : cases) {
-    if (b.quick && c.m > 1024) continue;
-    const Tensor x = noise({c.m, c.k}), y = noise({c.k, c.n});
-    Tensor z = empty({c.m, c.n});
-    const Gemm g{.m = c.m, .n = c.n, .k = c.k, .a = {x.data(), c.ta ? c.m : c.k, c.ta}, .b = {y.data(), c.tb ? c.k : c.n, c.tb},
-                 .c = z.mutable_data(), .ldc = c.n};
-    b.arithmetic(c.name, 2.0 * static_cast<double>(c.m * c.n * c.k), [&] { kernels().gemm(g); });
+int run(const BenchOptions& o, const bench::Rows& all) {
+  const auto rows = bench::chosen(all, o.names, o.quick);
+  if (o.list) {
+    for (const bench::Row* row : rows) print(row->name + "\n");
+    return 0;
   }
-}
-
-void attentions(Bench& b) {
-  for (const int64_t t : {64, 256, 1024, 4096}) {
-    if (b.quick && t > 1024) continue;
-    const int64_t heads = 6, d = 64, batch = std::max<int64_t>(1, 1024 / t), width = heads * d;
-    Tensor qkv = noise({batch, t, 3 * width});
-    qkv.require_gradient();
-    const Tensor dy = noise({batch, t, width});
-    const auto run = [&] { return attention({qkv}, {qkv, width}, {qkv, 2 * width}, {.heads = heads, .head_dim = d}); };
-    const double products = static_cast<double>(batch * heads * t * t * d);   // one product under the causal mask, in operations
-    b.arithmetic(str("attention forward ", t), 2 * products, [&] {
-      NoGrad off;
-      run();
-    });
-    b.arithmetic(str("attention forward, backward ", t), 7 * products, [&] {
-      backward(run(), dy);
-      qkv.clear_gradient();
-    });
+  if (o.threads > 0) set_threads(static_cast<int>(o.threads));
+  const bool bf16 = o.precision == "bf16" && bf16_products();
+  if (o.precision == "bf16" && !bf16) warn("products are computed in f32: this processor, or the instruction set in use, has none for bf16");
+  const std::string precision = bf16 ? "bf16" : "f32";
+  set_precision(bf16 ? Precision::bf16 : Precision::f32);
+  const bench::Roofs roofs = bench::measure_roofs(o.quick);
+  nlohmann::ordered_json result = {{"instruction_set", kernels().name}, {"threads", threads()}, {"precision", precision}, {"peak_gflops", roofs.peak},
+                                   {"bandwidth_gbs", roofs.bandwidth}, {"rows", nlohmann::ordered_json::array()}};
+  if (!o.json) {
+    print(str("instruction set ", kernels().name, ", threads ", threads(), "; per cent of the first two lines\n"));
+    print(line("peak of multiply-adds, " + precision, roofs.peak, "GFLOP/s", 0, {}));
+    print(line("memory, y += a x", roofs.bandwidth, "GB/s", 0, {}));
   }
-}
-
-void sweeps(Bench& b) {
-  constexpr int64_t rows = 2048, cols = 1536, n = rows * cols;
-  const Tensor x = noise({rows, cols}), w = noise({cols});
-  Tensor a = noise({rows, cols}), m = noise({rows, cols}), v = zeros({rows, cols});
-  const auto bytes = [](int arrays) { return 4.0 * arrays * static_cast<double>(n); };
-  NoGrad off;
-  b.traffic("add", bytes(3), [&] { x + a; });
-  b.traffic("gelu", bytes(2), [&] { gelu(x); });
-  b.traffic("softmax", bytes(2), [&] { softmax(x); });
-  b.traffic("layer norm", bytes(2), [&] { norm(x, w, w); });
-  b.traffic("dropout", bytes(2), [&] { dropout(x, 0.1f); });
-  const kernel::AdamW step{.rate = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f, .rest1 = 0.1f, .rest2 = 0.01f, .epsilon = 1e-8f, .decay = 0.1f, .correction1 = 1, .correction2 = 1,
-                           .gradient_scale = 1};
-  float *pa = a.mutable_data(), *pm = m.mutable_data(), *pv = v.mutable_data();
-  b.traffic("adamw", bytes(7), [&] { kernels().adamw(n, step, pa, x.data(), pm, pv); });
-}
-
-void training_step(Bench& b, const std::string& name, const GPTConfig& c, int64_t batch) {
-  if (!b.wanted(name)) return;
-  GPT model(c);
-  model.initialize(1);
-  AdamW optimizer(model);
-  Tensor ids = empty({batch, c.context}, DType::i32);
-  Random random(1, 0);
-  for (int64_t i = 0; i < ids.size(); ++i) ids.mutable_data<int32_t>()[i] = static_cast<int32_t>(random.next() % static_cast<uint32_t>(c.vocab));
-  const double t = b.seconds(
-      [&] {
-        model.loss(ids, ids).backward();
-        optimizer.step(1e-4, clip_factor(optimizer.gradient_norm(), 1));
-      },
-      4);
-  const double weights = weight_count(c), tokens = static_cast<double>(batch * c.context);
-  const double operations = 6 * weights * tokens + 6 * static_cast<double>(c.layers * c.width * c.context) * tokens;
-  b.report(name, tokens / t, "tokens/s", operations / t / 1e9 / b.peak);
-}
-
-void convolutions(Bench& b) {
-  struct Case {
-    const char* name;
-    int64_t side, in, out, kernel, stride, padding;
-  };
-  constexpr int64_t batch = 32;
-  for (const Case& c : {Case{"4x4/2 3 -> 64 at 64", 64, 3, 64, 4, 2, 1}, Case{"4x4/2 64 -> 128 at 32", 32, 64, 128, 4, 2, 1},
-                        Case{"3x3 128 -> 128 at 16", 16, 128, 128, 3, 1, 1}, Case{"3x3 128 -> 32 at 16", 16, 128, 32, 3, 1, 1}}) {
-    const int64_t side = c.side / c.stride;
-    const kernel::Convolution k{.batch = batch, .height = c.side, .width = c.side, .in = c.in, .out_height = side, .out_width = side, .out = c.out,
-                                .kernel_height = c.kernel, .kernel_width = c.kernel, .stride_y = c.stride, .stride_x = c.stride,
-                                .padding_y = c.padding, .padding_x = c.padding};
-    const Tensor x = noise({batch, c.side, c.side, c.in}), w = noise({c.out, c.kernel, c.kernel, c.in}), dy = noise({batch, side, side, c.out});
-    Tensor y = empty_like(dy), dx = empty_like(x), dw = empty_like(w);
-    const double operations = 2.0 * static_cast<double>(dy.size() * c.kernel * c.kernel * c.in);
-    b.arithmetic(str("conv ", c.name, ", forward"), operations, [&] { kernels().convolution(k, x.data(), w.data(), y.mutable_data(), {}); });
-    b.arithmetic(str("conv ", c.name, ", weight gradient"), operations,
-                 [&] { kernels().convolution_weight_gradient(k, x.data(), dy.data(), dw.mutable_data(), false); });
-    b.arithmetic(str("conv ", c.name, ", input gradient"), operations,
-                 [&] { kernels().convolution_input_gradient(k, nullptr, dy.data(), w.data(), dx.mutable_data(), {}); });
+  for (const bench::Row* row : rows) {
+    const bench::Measured m = bench::measure(*row, o.quick);
+    const double rate = row->amount / m.seconds;
+    const double share = row->operations > 0 ? row->operations / m.seconds / 1e9 / roofs.peak : row->bytes / m.seconds / 1e9 / roofs.bandwidth;
+    if (!o.json) print(line(row->name, rate, row->unit, share, m));
+    nlohmann::ordered_json entry = {{"name", row->name}, {"rate", rate}, {"unit", row->unit}, {"seconds", m.seconds}};
+    if (share > 0) entry["share"] = share, entry["share_of"] = row->operations > 0 ? "peak" : "bandwidth";
+    if (row->model) entry["peak_mib"] = m.peak_mib, entry["process_mib"] = m.rss_mib;
+    result["rows"].push_back(std::move(entry));
   }
-}
-
-void vqvae_step(Bench& b) {
-  const std::string name = "vq-vae 64x64 (B32)";
-  if (!b.wanted(name)) return;
-  VQVAE model{VQVAEConfig{}};
-  model.initialize(1);
-  AdamW optimizer(model, {.decay = 0});
-  constexpr int64_t batch = 32;
-  const Tensor x = noise({batch, 64, 64, 3});
-  const double t = b.seconds(
-      [&] {
-        model.losses(x).total.backward();
-        optimizer.step(1e-3);
-      },
-      4);
-  b.report(name, static_cast<double>(batch) / t, "images/s", 0);
-}
-
-int run(Bench& b) {
-  roofs(b);
-  products(b);
-  attentions(b);
-  convolutions(b);
-  sweeps(b);
-  training_step(b, "gpt 0.8 M (L4 H4 D128 T64 B12)", {.vocab = 256, .context = 64, .width = 128, .layers = 4, .heads = 4}, 12);
-  vqvae_step(b);
-  if (!b.quick) {
-    training_step(b, "gpt 12.3 M (L6 H6 D384 T256 B8)", {.vocab = 4096, .context = 256, .width = 384, .layers = 6, .heads = 6}, 8);
-    training_step(b, "deepnorm 1000 layers (D32 T32 B8)",
-                  {.vocab = 64, .context = 32, .width = 32, .layers = 1000, .heads = 2, .norm = NormPlace::deepnorm}, 8);
-  }
-  if (b.json) print_json(b.result);
+  if (o.json) print(result.dump() + "\n");
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Bench b;
-  int64_t threads = 0;
-  App app("bench", "Speed of kernels and training steps, and the per cent of the peak measured in the same run.");
-  app.command("", "", [&] {
-       if (threads > 0) set_threads(static_cast<int>(threads));
-       return run(b);
-     })
-      .option("names", b.names, "NAME", "run what has one of these in its name; without names: all")
-      .option("--threads", threads, "N", "threads; 0: all processors", at_least(0))
-      .flag("--quick", b.quick, "small sizes, short times")
-      .flag("--json", b.json, "one JSON object instead of the table");
+  BenchOptions o;
+  bench::Rows rows;
+  for (const bench::Group add : bench::groups) add(rows);
+  App app("bench", "Speed of kernels and training steps, and the per cent of the peak or bandwidth measured in the same run.");
+  app.command("", "", [&] { return run(o, rows); })
+      .option("names", o.names, "NAME", "run the row of this name, or all with this in their name; without names: all")
+      .option("--threads", o.threads, "N", "threads; 0: all processors", from_to(0, 1024))
+      .choice("--precision", o.precision, {"f32", "bf16"}, "of products, and of the peak")
+      .flag("--quick", o.quick, "short times; without names also without the rows that take long")
+      .flag("--list", o.list, "print the names of the rows")
+      .flag("--json", o.json, "one JSON object instead of the table");
   return app.run(argc, argv);
 }

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <new>
@@ -20,6 +21,7 @@
 #include "core/kernels/table.h"
 #include "core/log.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 
 namespace qd {
 namespace fs = std::filesystem;
@@ -351,10 +353,15 @@ struct App::Impl {
   std::string name, explains = "bin/" + name + " --help explains the options";   // the hint where an error has none
   CLI::App parser;
   bool help = false;
+  std::string trace;   // the file of --trace, an option of every command
   std::vector<std::unique_ptr<Command>> commands = {};
 
   // The command that the command line chose, with all its values in place; null when it asked for help.
   Command::Impl* parse(int argc, char** argv) {
+    for (const auto& command : commands) {
+      command->group("Measuring", true).option("--trace", trace, "FILE", "write what ran when, for ui.perfetto.dev").not_kept();
+      command->impl_->free.push_back("--trace");   // of a resumed run
+    }
     Command::Impl* chosen = nullptr;
     const auto choose = [&] {
       for (const auto& command : commands) {
@@ -431,6 +438,32 @@ void occupy_standard_streams() {
   }
 }
 
+// run() under the profiler where --trace or QD_PROFILE asks for it: what was measured is told however the run ends.
+int measured(const std::function<int()>& run, const std::string& trace) {
+  const char* value = std::getenv("QD_PROFILE");
+  const bool table = value && *value && *value != '0';
+  if (!table && trace.empty()) return run();
+  start_profile(trace);
+  const auto finish = [&] {
+    std::string text = finish_profile();
+    if (table) log(text.substr(0, text.size() - 1));
+    if (!trace.empty()) log("the trace is in " + trace);
+  };
+  int status;
+  try {
+    status = run();
+  } catch (...) {
+    try {
+      finish();
+    } catch (const Error& error) {
+      warn(error.what());   // the run's own error comes first
+    }
+    throw;
+  }
+  finish();
+  return status;
+}
+
 }  // namespace
 
 int App::run(int argc, char** argv) {
@@ -443,7 +476,7 @@ int App::run(int argc, char** argv) {
     } else {
       command = impl_->parse(argc, argv);
     }
-    if (command) status = command->run();
+    if (command) status = measured(command->run, impl_->trace);
     print("");
     return status;
   } catch (const Error& error) {

@@ -76,7 +76,10 @@ void run_backward(const Tensor& y, const Tensor& dy, uint64_t oldest) {
     Sink to(*node, queue, oldest);
     running = node->name;
     node->done = true;   // whether or not its closure throws
-    node->run(arrived, to);
+    {
+      const ProfiledOp scope(node->name, Pass::backward, &node->shape);
+      node->run(arrived, to);
+    }
     node->free_closure();
     node->inputs.clear();
   }
@@ -171,8 +174,14 @@ void check_finite(const char* name, const Tensor& y) {
            str("expected finite values, got NaN or infinity in its output ", y.shape().str()));
 }
 
+void profile_op(const char* name, const Tensor& y, Inputs inputs) {
+  const bool view = std::any_of(inputs.begin(), inputs.end(), [&](const Input& x) { return x.tensor->storage().get() == y.storage().get(); });
+  if (!view) profile_forward(name, second_run ? Pass::again : Pass::forward, y.shape());
+}
+
 Tensor no_gradient(const char* name, Tensor y, Inputs inputs) {
   if (check_every_op) [[unlikely]] check_finite(name, y);
+  if (is_profiling()) [[unlikely]] profile_op(name, y, inputs);
   if (!records(inputs) || y.dtype() != DType::f32) return y;   // integers carry no gradient by type
   return attach(std::move(y), inputs, Ref<Node>(new NoGradient(name)));
 }

@@ -15,6 +15,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/profile.h"
 #include "core/tensor.h"
 
 namespace qd {
@@ -100,12 +101,14 @@ struct Closure final : Node {
 bool records(Inputs inputs);             // gradients are on and one of the inputs needs one
 Tensor attach(Tensor y, Inputs inputs, Ref<Node> node);
 void check_finite(const char* name, const Tensor& y);
+void profile_op(const char* name, const Tensor& y, Inputs inputs);   // ends the forward part of an op while profiling; views are no work
 extern bool check_every_op;              // QD_CHECK=1: each op's output is looked at; the first non-finite value throws and names the op
 
 // Ends every differentiable op: y is its output, `backward(dy, to)` sends dy on to `inputs`.
 template <class F>
 Tensor record(const char* name, Tensor y, Inputs inputs, F backward) {
   if (check_every_op) [[unlikely]] check_finite(name, y);
+  if (is_profiling()) [[unlikely]] profile_op(name, y, inputs);
   if (!records(inputs)) return y;
   return attach(std::move(y), inputs, Ref<Node>(new Closure<F>(name, std::move(backward))));
 }

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/kernels/table.h"
+#include "core/profile.h"
 
 namespace qd {
 
@@ -21,11 +22,13 @@ Optimizer::Optimizer(std::string kind, Module& module, OptimizerOptions options,
 }
 
 double Optimizer::gradient_norm() {
+  const ProfiledOp scope("gradient norm");
   module_.settle_gradients();
   return std::sqrt(kernels().sum_squares(gradients_.size(), gradients_.data()));
 }
 
 void Optimizer::step(double rate, double gradient_scale) {
+  const ProfiledOp scope("optimiser step");
   module_.settle_gradients();
   ++steps_;
   update(static_cast<float>(rate), static_cast<float>(gradient_scale));

@@ -14,6 +14,7 @@
 #include "core/file.h"
 #include "core/kernels/table.h"
 #include "core/log.h"
+#include "core/profile.h"
 #include "core/safetensors.h"
 
 namespace qd {
@@ -251,6 +252,7 @@ void Trainer::record() {
 }
 
 void Trainer::evaluate_now() {
+  const ProfiledOp timed("evaluation");
   expect_finite_weights();
   const Evaluation scope(module_);
   Values values = evaluate ? evaluate() : Values{};
@@ -288,6 +290,7 @@ void Trainer::keep_sample(const std::string& text) {
 
 // A step may have ruined the weights although loss and gradient were finite: then nothing good is overwritten.
 void Trainer::expect_finite_weights() {
+  const ProfiledOp timed("finite weights");
   const Tensor& weights = module_.arena().values;
   QD_CHECK(kernels().all_finite(weights.size(), weights.data()), "train", str("expected finite weights after step ", now_.step, ", got NaN or infinity"),
            kept_hint());
@@ -298,6 +301,7 @@ std::string Trainer::kept_hint() const {
 }
 
 bool Trainer::save_now() {
+  const ProfiledOp timed("saving");
   expect_finite_weights();
   saved_ = now_;
   if (files_.out.empty()) return false;

@@ -205,7 +205,7 @@ TEST_CASE("lm: signals save and leave, and the run goes on") {
   const Place at;
   for (const int signal : {SIGTERM, SIGINT}) {
     const std::string run = signal == SIGTERM ? "term" : "int";
-    Process process(at.command(at.training(run, {"--steps", "100000000", "--eval-every", "0", "--json"})), at / "");
+    Process process(at.command(at.training(run, {"--steps", "100000000", "--eval-every", "0", "--json", "--trace", run + ".json"})), at / "");
     std::error_code missing;
     for (int i = 0; i < 20000 && process.running() && fs::file_size(at / (run + "/metrics.jsonl"), missing) + 1 <= 1; ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));   // until steps are logged; the size of a missing file is -1
@@ -214,6 +214,7 @@ TEST_CASE("lm: signals save and leave, and the run goes on") {
     CAPTURE(o.err);
     CHECK(o.status == 130);
     CHECK(o.says("--resume " + run));
+    CHECK_FALSE(json::parse(read_file(at / (run + ".json")))["traceEvents"].empty());
     const int64_t steps = json::parse(o.last_line())["steps"];
     CHECK(steps >= 1);
     CHECK(read_safetensors(at / (run + "/last.safetensors")).integer("trainer.step") == steps);

@@ -358,3 +358,41 @@ TEST_CASE("options: what all trainers share") {
   CHECK(bf16.says("f32") == (bf16_products() == nullptr));   // said where it cannot be had
   set_precision(Precision::f32);
 }
+
+TEST_CASE("options: --trace is written however the command ends; a bad path is an error before it begins") {
+  const test::TempDir folder;
+  const std::string path = folder / "trace.json";
+  Sample good;
+  Outcome o = good.run({"go", "--trace", path});
+  CHECK(o.status == 0);
+  CHECK(json::parse(read_file(path)).contains("traceEvents"));
+  CHECK_FALSE(json::parse(good.kept)["options"].contains("trace"));
+
+  App failing("failing", "An app that fails.");
+  failing.command("", "", []() -> int { fail("work", "expected it to succeed"); });
+  const std::string other = folder / "other.json";
+  std::string arguments[] = {"bin/failing", "--trace", other};
+  char* argv[] = {arguments[0].data(), arguments[1].data(), arguments[2].data()};
+  o = test::captured([&] { return failing.run(3, argv); });
+  CHECK(o.status == 1);
+  CHECK(o.says("[work] expected it to succeed"));
+  CHECK(json::parse(read_file(other)).contains("traceEvents"));
+
+  Sample bad;
+  o = bad.run({"go", "--trace", folder / "none/trace.json"});
+  CHECK(o.status == 1);
+  CHECK_FALSE(bad.ran);
+  CHECK(o.says("none/trace.json] expected to"));
+}
+
+TEST_CASE("options: QD_PROFILE=1 prints where the time went at the end, QD_PROFILE=0 nothing") {
+  setenv("QD_PROFILE", "1", 1);
+  Outcome o = run({"go"});
+  CHECK(o.status == 0);
+  CHECK(o.says("outside of ops"));
+  CHECK(o.out.empty());
+  setenv("QD_PROFILE", "0", 1);
+  o = run({"go"});
+  CHECK_FALSE(o.says("outside of ops"));
+  unsetenv("QD_PROFILE");
+}

@@ -1,0 +1,133 @@
+// How rows are chosen and timed, the roofs, and memory.
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <sstream>
+
+#include "apps/bench/bench.h"
+#include "apps/options.h"
+#include "core/allocator.h"
+#include "core/error.h"
+#include "core/kernels/table.h"
+#include "core/parallel.h"
+#include "core/profile.h"
+#include "core/random.h"
+
+namespace qd::bench {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Seconds of each call of f over about `budget` seconds and at least three calls, after one that is not counted; sorted.
+std::vector<double> seconds_of(const std::function<void()>& f, double budget) {
+  f();
+  std::vector<double> times;
+  for (const double start = now(); times.size() < 3 || (now() - start < budget && times.size() < 5000);) {
+    const double t = now();
+    f();
+    times.push_back(now() - t);
+  }
+  std::sort(times.begin(), times.end());
+  return times;
+}
+
+// The largest resident set since forget_peak(), in MiB. Where the system does not let us forget, that since the start.
+double peak_rss_mib() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) / 1024;
+  return 0;
+}
+void forget_peak() {
+  empty_cache();
+  reset_peak();
+  std::ofstream("/proc/self/clear_refs") << 5;   // proc(5): resets the high-water mark
+}
+
+}  // namespace
+
+Row arithmetic(const std::string& name, double operations, Prepare prepare, bool slow) {
+  return {.name = name, .unit = "GFLOP/s", .amount = operations / 1e9, .operations = operations, .prepare = std::move(prepare), .slow = slow};
+}
+Row traffic(const std::string& name, double bytes, Prepare prepare) {
+  return {.name = name, .unit = "GB/s", .amount = bytes / 1e9, .bytes = bytes, .prepare = std::move(prepare)};
+}
+Row model(const std::string& name, const char* unit, double amount, double operations, Prepare prepare, bool slow) {
+  return {.name = name, .unit = unit, .amount = amount, .operations = operations, .prepare = std::move(prepare), .slow = slow, .model = true};
+}
+
+Tensor noise(const Shape& shape) {
+  Tensor x = empty(shape);
+  Random random(1, static_cast<uint64_t>(shape.size()));
+  float* p = x.mutable_data();
+  for (int64_t i = 0; i < x.size(); ++i) p[i] = static_cast<float>(random.uniform() - 0.5);
+  return x;
+}
+
+Tensor random_ids(const Shape& shape, int64_t below) {
+  Tensor ids = empty(shape, DType::i32);
+  Random random(1, 0);
+  auto* p = ids.mutable_data<int32_t>();
+  for (int64_t i = 0; i < ids.size(); ++i) p[i] = static_cast<int32_t>(random.next() % static_cast<uint32_t>(below));
+  return ids;
+}
+
+Roofs measure_roofs(bool quick) {
+  const ProfiledOp scope("bench: roofs");
+  constexpr int64_t steps = 2'000'000, n = 32 << 20;
+  const double budget = quick ? 0.1 : 0.5;
+  Roofs roofs;
+  const bool bf16 = precision() == Precision::bf16 && bf16_products();
+  const auto multiply_adds = bf16 ? bf16_products()->multiply_adds : kernels().multiply_adds;
+  const double t = seconds_of([&] { parallel_tasks(threads(), [&](int64_t) { multiply_adds(steps); }); }, budget).front();
+  roofs.peak = (bf16 ? 48.0 : 24.0) * steps * kernels().lanes * threads() / t / 1e9;
+  Tensor x = empty({n}), y = empty({n});
+  kernels().fill(n, 1, x.mutable_data());
+  kernels().fill(n, 1, y.mutable_data());
+  float* to = y.mutable_data();
+  roofs.bandwidth = 12.0 * n / seconds_of([&] { kernels().scale_add(n, 0.5f, x.data(), to); }, budget).front() / 1e9;
+  return roofs;
+}
+
+Measured measure(const Row& row, bool quick) {
+  const ProfiledOp scope(row.name.c_str());   // main() keeps the rows until the profile is printed
+  if (row.model) forget_peak();
+  const auto work = row.prepare();
+  const double budget = row.model ? 4 : 0.4;
+  const std::vector<double> times = seconds_of(work, quick ? budget / 8 : budget);
+  Measured m{.seconds = times[times.size() / 2]};
+  if (row.model) m.peak_mib = static_cast<double>(memory_use().peak) / (1 << 20), m.rss_mib = peak_rss_mib();
+  return m;
+}
+
+std::vector<const Row*> chosen(const Rows& rows, const std::vector<std::string>& names, bool quick) {
+  std::vector<const Row*> out;
+  std::vector<bool> taken(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) taken[i] = names.empty() && !(quick && rows[i].slow);
+  for (const std::string& name : names) {
+    const auto is_it = [&](const Row& row) { return row.name == name; };
+    const bool exact = std::any_of(rows.begin(), rows.end(), is_it);
+    bool found = false;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const bool fits = exact ? is_it(rows[i]) : rows[i].name.find(name) != std::string::npos;
+      found = found || fits;
+      if (fits) taken[i] = true;
+    }
+    if (found) continue;
+    std::vector<std::string> candidates;   // whole names, and their words
+    for (const Row& row : rows) {
+      candidates.push_back(row.name);
+      std::istringstream words(row.name);
+      for (std::string word; words >> word;) candidates.push_back(word);
+    }
+    const std::string near = nearest(name, candidates);
+    fail("bench", str("expected a row's name or a part of it, got '", name, "'"), near.empty() ? "bin/bench --list prints the names" : "did you mean '" + near + "'?");
+  }
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (taken[i]) out.push_back(&rows[i]);
+  return out;
+}
+
+}  // namespace qd::bench
