@@ -10,6 +10,7 @@
 #include "core/ops.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "models/generate.h"
 #include "models/gpt.h"
 
 using namespace qd;
@@ -161,6 +162,19 @@ void training_step(Bench& b, const std::string& name, const GPTConfig& c, int64_
   b.report(name, tokens / t, "tokens/s", operations / t / 1e9 / b.peak);
 }
 
+// One text, token after token: every weight is read once for each, which is the roof.
+void generation(Bench& b, const std::string& name, const GPTConfig& c, int64_t prompt, int64_t tokens) {
+  if (!b.wanted(name)) return;
+  GPT model(c);
+  model.initialize(1);
+  model.evaluate();
+  const std::vector<int32_t> ids(static_cast<size_t>(prompt), 1);
+  const auto seconds_for = [&](int64_t n) { return b.seconds([&] { generate(model, ids, {.tokens = n, .temperature = 0}); }, 1); };
+  const double t = (seconds_for(tokens) - seconds_for(1)) / static_cast<double>(tokens - 1);   // without the prompt
+  const double bytes = 4.0 * static_cast<double>(model.parameter_count() - c.context * c.width);   // a row of the learned positions counts as nothing
+  b.report(name, 1 / t, "tokens/s", bytes / t / 1e9 / b.bandwidth);
+}
+
 int run(Bench& b) {
   roofs(b);
   products(b);
@@ -169,6 +183,7 @@ int run(Bench& b) {
   training_step(b, "gpt 0.8 M (L4 H4 D128 T64 B12)", {.vocab = 256, .context = 64, .width = 128, .layers = 4, .heads = 4}, 12);
   if (!b.quick) {
     training_step(b, "gpt 12.3 M (L6 H6 D384 T256 B8)", {.vocab = 4096, .context = 256, .width = 384, .layers = 6, .heads = 6}, 8);
+    generation(b, "generation 12.3 M (L6 H6 D384 T256 B1)", {.vocab = 4096, .context = 256, .width = 384, .layers = 6, .heads = 6}, 16, 240);
     training_step(b, "deepnorm 1000 layers (D32 T32 B8)",
                   {.vocab = 64, .context = 32, .width = 32, .layers = 1000, .heads = 2, .norm = NormPlace::deepnorm}, 8);
   }
