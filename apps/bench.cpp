@@ -168,6 +168,7 @@ void generation(Bench& b, const std::string& name, const GPTConfig& c, int64_t p
   GPT model(c);
   model.initialize(1);
   model.evaluate();
+  model.pack();
   const std::vector<int32_t> ids(static_cast<size_t>(prompt), 1);
   const auto seconds_for = [&](int64_t n) { return b.seconds([&] { generate(model, ids, {.tokens = n, .temperature = 0}); }, 1); };
   const double t = (seconds_for(tokens) - seconds_for(1)) / static_cast<double>(tokens - 1);   // without the prompt

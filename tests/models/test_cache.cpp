@@ -39,14 +39,15 @@ std::vector<std::pair<std::string, GPTConfig>> variety() {
   return all;
 }
 
-// Weights that are larger than those training begins with, so that tokens and positions matter.
+// Weights that are larger than those training begins with, so that tokens and positions matter. (Those of DeepNorm are large.)
 struct Model : GPT {
   explicit Model(const GPTConfig& c) : GPT(c) {
     initialize(3);
     evaluate();
+    const float factor = c.norm == NormPlace::deepnorm ? 2 : 8;
     for (Parameter* p : parameters())
       if (p->decays())
-        for (int64_t i = 0; i < p->value.size(); ++i) p->value.mutable_data()[i] *= 8;
+        for (int64_t i = 0; i < p->value.size(); ++i) p->value.mutable_data()[i] *= factor;
   }
 };
 
