@@ -66,10 +66,10 @@ inline __attribute__((always_inline)) void add_rows(int64_t depth, const Few& f,
     for (int j = 0; j < N; ++j) lanes.store(f.out + i * f.step + j * W, sum[i][j]);
 }
 
-// out = the sums over k rows of y, `block` of them at a time.
+// out = the sums over k rows of y, `block` of them at a time, while those `next` elements further are asked for (0: they are in L2).
 template <int R>
-void skinny_rows(int64_t cols, int64_t k, int64_t block, Few f, const float* y, int64_t ld) {
-  constexpr int registers = W == 16 ? 24 : 12, N = registers / R < 8 ? registers / R : 8;
+void skinny_rows(int64_t cols, int64_t k, int64_t block, int64_t next, Few f, const float* y, int64_t ld) {
+  constexpr int registers = W == 16 ? 24 : 12, N = registers / R < 4 ? registers / R : 4;
   for (int i = 0; i < R; ++i)
     vectors(0, cols, [&](int64_t j, auto lanes) { lanes.store(f.out + i * f.step + j, zero()); });
   if (R == 1 && ld == cols && cols <= 2048) return stream_row(cols, k, f, y);
@@ -77,16 +77,15 @@ void skinny_rows(int64_t cols, int64_t k, int64_t block, Few f, const float* y, 
     const int64_t depth = least(block, k - p);
     const auto at = [&](int64_t j) { return Few{f.x, f.row, f.col, f.out + j, f.step}; };
     int64_t j = 0;
-    for (; j + N * W <= cols; j += N * W) add_rows<R, N>(depth, at(j), y + j, ld, block * ld, Whole{});
-    vectors(j, cols, [&](int64_t i, auto lanes) { add_rows<R, 1>(depth, at(i), y + i, ld, block * ld, lanes); });
+    for (; j + N * W <= cols; j += N * W) add_rows<R, N>(depth, at(j), y + j, ld, next, Whole{});
+    vectors(j, cols, [&](int64_t i, auto lanes) { add_rows<R, 1>(depth, at(i), y + i, ld, next, lanes); });
   }
 }
 
-// Results for `count` rows of y, one after another.
+// Results for `count` rows of y, one after another; what lies `ahead` elements further is asked for (0: it is in L2).
 template <int R>
-void skinny_dots(int64_t count, int64_t k, const Few& f, const float* y, int64_t ld) {
+void skinny_dots(int64_t count, int64_t k, int64_t ahead, const Few& f, const float* y, int64_t ld) {
   constexpr int N = R == 1 ? 4 : R == 2 ? 2 : 1;   // sums for each result: enough chains to hide the latency
-  constexpr int64_t ahead = 1024;
   for (int64_t j = 0; j < count; ++j, y += ld) {
     V sum[R][N];
 #pragma GCC unroll 8
@@ -151,6 +150,7 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
       for (int64_t p = 0; p < s.k; ++p) gathered[i * s.k + p] = s.x[i * s.x_row + p * s.x_col];
     s.x = gathered, s.x_row = s.k, s.x_col = 1;
   }
+  constexpr int64_t ahead = 1024;   // 4 KiB
   constexpr int64_t together = 4;   // rows of x at once: more would not fit the registers
   const int64_t step = round_up(s.length, 16);
   float* sums = scratch_skinny.get<float>(s.few * step);
@@ -160,7 +160,7 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
       const int64_t j = b * block, count = least(block, s.length - j);
       for (int64_t i = 0; i < s.few; i += together)
         with_count<together>(least(together, s.few - i), [&](auto rows) {
-          skinny_dots<rows.value>(count, s.k, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
+          skinny_dots<rows.value>(count, s.k, ahead, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
         });
       write_skinny(s, out, sums, 1, step, j, count);
     }
@@ -177,8 +177,9 @@ inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parall
     for (int64_t task = begin; task < end; ++task) {
       const int64_t p = task / strips * depth, j = task % strips * strip, cols = least(strip, s.length - j);
       if (cols <= 0) continue;
+      const int64_t block = most(8, skinny_block / cols);
       with_count<skinny>(s.few, [&](auto rows) {
-        skinny_rows<rows.value>(cols, least(depth, s.k - p), most(8, skinny_block / cols),
+        skinny_rows<rows.value>(cols, least(depth, s.k - p), block, block * s.y.ld,
                                 {s.x + p * s.x_col, s.x_row, s.x_col, sums + task / strips * s.few * step + j, step},
                                 s.y.data + p * s.y.ld + j, s.y.ld);
       });
