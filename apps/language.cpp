@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "apps/run.h"
+#include "core/allocator.h"
 #include "core/autograd.h"
 #include "core/error.h"
 #include "core/safetensors.h"
@@ -91,6 +92,8 @@ LanguageModel load_language_model(const std::string& folder, int64_t context) {
     fail(named ? "model" : path, error.what(), error.hint());
   }
   lm.model->evaluate();
+  lm.model->pack();   // large pages: small matrices of their own are read at two thirds of the speed
+  empty_cache();
   return lm;
 }
 

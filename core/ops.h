@@ -85,12 +85,16 @@ struct AttentionOptions {
   Tensor table = {};                                             // (buckets, heads): T5's relative bias, with gradient
   int64_t max_distance = 128;                                    // T5: farther keys share the last bucket
   Tensor rotary = {};                                            // (positions, rotary_dim) from rotary_table(): RoPE on q and k
+  bool keys_turned = false;                                      // RoPE has turned k already, as in a cache (store_heads); no gradient
   float dropout = 0;                                             // on the attention weights
 };
 // softmax(scale q k^T + bias) v -> (B, Tq, heads * head_dim). q, k, v may be one packed tensor: attention({x}, {x, C}, {x, 2 * C}, ...).
 Tensor attention(Heads q, Heads k, Heads v, const AttentionOptions& options);
 // The attention weights themselves, without dropout: (B, heads, Tq, Tk). No gradient.
 Tensor attention_probabilities(Heads q, Heads k, const AttentionOptions& options);
+// Writes heads of x's T tokens to rows first .. first + T - 1 of each sequence of `cache` (B, capacity, width), where width is a multiple
+// of head_dim. With a rotary table they are turned by the angles of these positions. Throws Error where a gradient would be lost.
+void store_heads(const Heads& x, int64_t head_dim, const Tensor& rotary, int64_t first, Tensor& cache);
 // cos and sin of t * base^(-2i/dim), t < positions, i < dim/2: (positions, dim). Su et al. 2021 (RoFormer)
 Tensor rotary_table(int64_t positions, int64_t dim, double base = 10000);
 // ALiBi's slopes 2^(-8h/H); for other numbers of heads the odd steps of the next power of two follow (Press et al. 2021)

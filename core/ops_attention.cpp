@@ -14,7 +14,7 @@ namespace {
 // The kernel's description with everything it points to.
 struct Call {
   AttentionOptions options;
-  std::vector<int32_t> bucket;
+  std::shared_ptr<const std::vector<int32_t>> bucket;
   kernel::Attention kernel{};
 };
 
@@ -31,6 +31,23 @@ template <class T>
 void expect_each(const char* what, const std::vector<T>& values, int64_t count) {
   QD_CHECK(values.empty() || static_cast<int64_t>(values.size()) == count, "attention",
            str("expected ", count, " ", what, ", got ", values.size()));
+}
+
+// The T5 buckets of -reach .. reach. All blocks of a model ask for the same ones, and so do all tokens that it generates.
+std::shared_ptr<const std::vector<int32_t>> buckets_of(int64_t reach, bool both_directions, int64_t buckets, int64_t max_distance) {
+  struct Made {
+    int64_t reach = -1, buckets = 0, max_distance = 0;
+    bool both_directions = false;
+    std::shared_ptr<const std::vector<int32_t>> line;
+  };
+  thread_local Made last;
+  if (last.reach != reach || last.both_directions != both_directions || last.buckets != buckets || last.max_distance != max_distance) {
+    std::vector<int32_t> line;
+    for (int64_t distance = -reach; distance <= reach; ++distance)
+      line.push_back(t5_bucket(distance, both_directions, buckets, max_distance));
+    last = {reach, buckets, max_distance, both_directions, std::make_shared<const std::vector<int32_t>>(std::move(line))};
+  }
+  return last.line;
 }
 
 // Everything but the pointers to q, k, v, y and lse.
@@ -59,8 +76,7 @@ std::shared_ptr<Call> describe(const Heads& q, const Heads& k, AttentionOptions 
     const bool both = o.mask != Mask::causal;
     const int64_t exact = o.table.dim(0) / (both ? 4 : 2);
     QD_CHECK(o.max_distance > exact, "attention", str("expected max_distance above the ", exact, " exact buckets, got ", o.max_distance));
-    for (int64_t distance = -reach; distance <= reach; ++distance)
-      call->bucket.push_back(t5_bucket(distance, both, o.table.dim(0), o.max_distance));
+    call->bucket = buckets_of(reach, both, o.table.dim(0), o.max_distance);
   }
   QD_CHECK(!o.rotary.needs_gradient(), "attention", "expected a rotary table without gradient: it is not differentiated", "detach() it");
   if (o.rotary.defined())
@@ -71,9 +87,9 @@ std::shared_ptr<Call> describe(const Heads& q, const Heads& k, AttentionOptions 
                   .q_batch = queries * q.x.cols(), .k_batch = keys * k.x.cols(), .v_batch = 0, .y = nullptr, .lse = nullptr,
                   .scale = o.scale != 0 ? o.scale : 1 / std::sqrt(static_cast<float>(o.head_dim)), .mask = o.mask,
                   .query_offset = o.query_offset, .prefix = data_of(o.prefix), .lengths = data_of(o.lengths), .slopes = data_of(o.slopes),
-                  .table = data_of(o.table), .bucket = data_of(call->bucket), .bucket_span = reach,
+                  .table = data_of(o.table), .bucket = call->bucket ? call->bucket->data() : nullptr, .bucket_span = reach,
                   .buckets = o.table.defined() ? o.table.dim(0) : 0, .rotary = data_of(o.rotary),
-                  .rotary_dim = o.rotary.defined() ? o.rotary.cols() : 0, .dropout = o.dropout};
+                  .rotary_dim = o.rotary.defined() ? o.rotary.cols() : 0, .keys_turned = o.keys_turned, .dropout = o.dropout};
   return call;
 }
 
@@ -127,6 +143,7 @@ Tensor attention(Heads q, Heads k, Heads v, const AttentionOptions& options) {
   a.v_batch = a.keys * a.v_row;
   if (o.dropout > 0) a.seed = random_state().seed, a.stream = next_stream();
   const bool recorded = records({q.x, k.x, v.x, o.table});
+  QD_CHECK(!recorded || !o.keys_turned, "attention", "expected keys that are not turned yet where a gradient is wanted", "use NoGrad");
   Tensor y = empty({a.batch, a.queries, a.heads * a.head_dim}), lse = recorded ? empty({a.batch, a.heads, a.queries}) : Tensor();
   a.y = y.mutable_data();
   a.lse = recorded ? lse.mutable_data() : nullptr;
@@ -167,6 +184,33 @@ Tensor attention_probabilities(Heads q, Heads k, const AttentionOptions& options
   Tensor p = empty({a.batch, a.heads, a.queries, a.keys});
   kernels().attention_probabilities(a, p.mutable_data());
   return no_gradient("attention_probabilities", p, {q.x, k.x, options.table});
+}
+
+void store_heads(const Heads& x, int64_t head_dim, const Tensor& rotary, int64_t first, Tensor& cache) {
+  QD_CHECK(!records({x.x}), "store_heads", "expected that no gradient is wanted: a cache passes none on", "use NoGrad");
+  QD_CHECK(cache.rank() == 3 && x.x.rank() == 3 && x.x.dim(0) == cache.dim(0) && head_dim > 0 && cache.cols() % head_dim == 0 && x.column >= 0 &&
+               x.column + cache.cols() <= x.x.cols(),
+           "store_heads", str("expected columns from ", x.column, " of (B, T, row) and a cache (B, capacity, heads of ", head_dim, "), got ", x.x.shape().str(), " and ",
+                              cache.shape().str()));
+  const int64_t tokens = x.x.dim(1), capacity = cache.dim(1), width = cache.cols(), row = x.x.cols();
+  QD_CHECK(first >= 0 && first + tokens <= capacity, "store_heads", str("expected at most ", capacity, " tokens, the capacity of the cache, got ", first, " + ", tokens));
+  const int64_t half = rotary.defined() ? rotary.cols() / 2 : 0;
+  QD_CHECK(half == 0 || (rotary.dim(0) >= first + tokens && 2 * half <= head_dim), "store_heads",
+           str("expected a rotary table of at least ", first + tokens, " positions and at most ", head_dim, " dimensions, got ", rotary.shape().str()));
+  float* to = cache.mutable_data();
+  for (int64_t b = 0; b < cache.dim(0); ++b)
+    for (int64_t t = 0; t < tokens; ++t) {
+      const float* from = x.x.data() + (b * tokens + t) * row + x.column;
+      float* y = to + (b * capacity + first + t) * width;
+      std::copy_n(from, width, y);
+      const float *cosine = half ? rotary.data() + (first + t) * 2 * half : nullptr, *sine = cosine + half;
+      for (int64_t h = 0; half && h < width; h += head_dim)
+        for (int64_t i = 0; i < half; ++i) {
+          const float left = from[h + i], right = from[h + half + i];
+          y[h + i] = left * cosine[i] - right * sine[i];
+          y[h + half + i] = left * sine[i] + right * cosine[i];
+        }
+    }
 }
 
 Tensor rotary_table(int64_t positions, int64_t dim, double base) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "core/autograd.h"
 #include "core/error.h"
@@ -62,11 +63,20 @@ std::vector<int32_t> generate(const GPT& model, std::vector<int32_t> ids, const 
   const NoGrad off;
   const size_t given = ids.size();
   Random random(options.seed, stream_of("generate"));
+  const auto context = static_cast<size_t>(model.c.context);
+  std::optional<Cache> cache;
+  if (model.c.mask == Mask::causal) {
+    const int64_t longest = std::min(std::ssize(ids), model.c.context) + std::min(options.tokens, model.c.context);
+    cache = model.cache(1, std::min(longest, model.c.context));
+  }
   for (int64_t i = 0; i < options.tokens; ++i) {
-    const auto seen = std::span(ids).last(std::min(ids.size(), static_cast<size_t>(model.c.context)));
-    const auto length = static_cast<int64_t>(seen.size());
-    const Tensor logits = model.logits(tensor(seen, {1, length}));   // (1,T,V)
-    ids.push_back(choose(logits.values().last(static_cast<size_t>(model.c.vocab)), options, random));
+    auto seen = std::span(ids).last(std::min(ids.size(), context));
+    if (cache) {
+      if (seen.size() < ids.size()) cache->clear();   // an id left the window, and all that was computed from it
+      seen = seen.subspan(static_cast<size_t>(cache->length()));
+    }
+    const Tensor logits = model.next(tensor(seen, {1, std::ssize(seen)}), cache ? &*cache : nullptr);   // (1,V)
+    ids.push_back(choose(logits.values(), options, random));
     if (on_token && !on_token(ids.back())) break;
   }
   ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(given));

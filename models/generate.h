@@ -28,6 +28,9 @@ int32_t choose(std::span<const float> logits, const GenerateOptions& options, Ra
 
 // Continues `ids`, at least one, and returns the new ones. The model sees the last `context` ids. on_token receives each as it is
 // made and stops by returning false. Switch the model to evaluation first: dropout acts as elsewhere.
+// A causal model computes each id once, with a cache of keys and values, until the context is full. From there on the window moves
+// with each token, and its ids are computed again: what a block says of an id depends on those before it, at every layer, whatever
+// the positions. The other masks have no cache at all.
 std::vector<int32_t> generate(const GPT& model, std::vector<int32_t> ids, const GenerateOptions& options,
                               const std::function<bool(int32_t)>& on_token = {});
 

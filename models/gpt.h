@@ -9,7 +9,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "core/error.h"
 #include "models/gpt_config.h"
 #include "nn/attention.h"
 #include "nn/layers.h"
@@ -87,12 +89,12 @@ struct Block : Module {
   Dropout drop{*this, "drop", c.dropout};
 
   // x (B, T, C) -> (B, T, C)
-  Tensor operator()(Tensor x, const Extent& extent = {}) const {
+  Tensor operator()(Tensor x, const Extent& extent = {}, KVCache* cache = nullptr) const {
     if (c.norm == NormPlace::pre) {
-      x = x + drop(attn(ln_1(x), extent));                 // tokens talk to each other
+      x = x + drop(attn(ln_1(x), extent, cache));          // tokens talk to each other
       x = x + drop((*mlp)(ln_2(x)));                       // each token thinks alone
     } else {
-      x = ln_1(x, init.alpha, drop(attn(x, extent)));      // norm(alpha x + F(x)); alpha is 1 without DeepNorm
+      x = ln_1(x, init.alpha, drop(attn(x, extent, cache)));   // norm(alpha x + F(x)); alpha is 1 without DeepNorm
       x = ln_2(x, init.alpha, drop((*mlp)(x)));
     }
     return x;
@@ -103,6 +105,15 @@ struct Block : Module {
   std::unique_ptr<FeedForward> make_mlp() {
     if (c.activation == MLPKind::swiglu) return std::make_unique<SwiGLU>(*this, "mlp", c, init);
     return std::make_unique<MLP>(*this, "mlp", c, init);
+  }
+};
+
+// What the blocks remember of a batch of sequences: see GPT::cache().
+struct Cache {
+  std::vector<KVCache> blocks;
+  int64_t length() const { return blocks.front().length; }   // tokens of each sequence so far
+  void clear() {
+    for (KVCache& block : blocks) block.length = 0;
   }
 };
 
@@ -118,15 +129,15 @@ struct GPT : Module {
   ModuleList<Block> h{*this, "h", c.layers, c, wpe};
   std::optional<Norm> ln_f;                                // of pre-norm alone: otherwise every block ends in a norm
 
-  // ids (B, T) -> (B, T, C)
-  Tensor hidden(const Tensor& ids, const Extent& extent = {}) const {
-    Tensor x = drop(wpe.add(wte(ids)));
+  // ids (B, T) -> (B, T, C). With a cache ids are the next T tokens of its sequences, and it holds them afterwards.
+  Tensor hidden(const Tensor& ids, const Extent& extent = {}, Cache* cache = nullptr) const {
+    Tensor x = drop(wpe.add(wte(ids), cache ? cache->length() : 0));
     const bool recompute = training() && c.recompute > 0;
     const int64_t step = recompute ? c.recompute : c.layers;
     for (int64_t first = 0; first < c.layers; first += step) {
-      const auto segment = [this, first, last = std::min(first + step, c.layers), extent](const std::vector<Tensor>& in) {
+      const auto segment = [this, first, last = std::min(first + step, c.layers), extent, cache](const std::vector<Tensor>& in) {
         Tensor y = in[0];
-        for (int64_t i = first; i < last; ++i) y = h[i](y, extent);
+        for (int64_t i = first; i < last; ++i) y = h[i](y, extent, cache ? &cache->blocks[static_cast<size_t>(i)] : nullptr);
         return y;
       };
       x = recompute ? checkpoint(segment, {x}) : segment({x});   // Chen et al. 2016
@@ -136,6 +147,27 @@ struct GPT : Module {
 
   // ids (B, T) -> (B, T, V). The output matrix is the token embedding.
   Tensor logits(const Tensor& ids, const Extent& extent = {}) const { return matmul(hidden(ids, extent), wte.weight, false, true); }
+
+  // ids (B, T) -> (B, V), the logits of the token after the last one
+  Tensor next(const Tensor& ids, Cache* cache = nullptr) const {
+    const int64_t batch = ids.dim(0), length = ids.dim(1);
+    const Tensor x = hidden(ids, {}, cache).reshape({batch * length, c.width});
+    std::vector<int32_t> last;
+    for (int64_t b = 1; b <= batch; ++b) last.push_back(static_cast<int32_t>(b * length - 1));
+    return matmul(embedding(x, tensor(last, {batch})), wte.weight, false, true);
+  }
+
+  // Memory for what the blocks would compute again: the keys and values of `batch` sequences of at most `capacity` tokens. Only a causal
+  // model can use it: under another mask a token changes those before it. Throws Error then.
+  Cache cache(int64_t batch, int64_t capacity) const {
+    QD_CHECK(c.mask == Mask::causal, "cache", str("expected a causal model, got the mask ", name_of(c.mask)));
+    Cache out;
+    for (int64_t i = 0; i < c.layers; ++i) {
+      const Shape shape{batch, capacity, h[i].attn.kv_width};
+      out.blocks.push_back({empty(shape), empty(shape)});
+    }
+    return out;
+  }
 
   // ids (B, T), targets (B, T) -> mean cross-entropy in nats; a target of -100 does not count
   Tensor loss(const Tensor& ids, const Tensor& targets, const Extent& extent = {}) const {

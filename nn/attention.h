@@ -16,6 +16,14 @@ struct Extent {
   std::vector<int32_t> prefix;               // per sequence, for Mask::prefix: the first so many tokens
 };
 
+// What a block remembers of the tokens it has seen, so that the next ones need not compute them again: their keys (turned already,
+// with RoPE) and values. Lives under NoGrad: a cache passes no gradient on.
+struct KVCache {
+  Tensor keys, values;                       // (B, capacity, KV)
+  int64_t length = 0;                        // tokens so far
+  int64_t capacity() const { return keys.dim(1); }
+};
+
 struct Attention : Module {
   struct Options {
     int64_t width, heads;
@@ -35,15 +43,22 @@ struct Attention : Module {
                 {.layout = Layout::in_out, .init = side_by_side({{o.width, o.q_init}, {kv_width, o.k_init}, {kv_width, o.v_init}})}};
   Linear c_proj{*this, "c_proj", o.width, o.width, {.layout = Layout::in_out, .init = o.out_init}};
 
-  // x (B, T, C) -> (B, T, C)
-  Tensor operator()(const Tensor& x, const Extent& extent = {}) const {
+  // x (B, T, C) -> (B, T, C). With a cache x holds the next T tokens, which see those of the cache and are added to it.
+  Tensor operator()(const Tensor& x, const Extent& extent = {}, KVCache* cache = nullptr) const {
     const Tensor qkv = c_attn(x);                                   // (B, T, C + 2 KV)
     AttentionOptions a{.heads = o.heads, .kv_heads = o.kv_heads, .head_dim = head_dim, .mask = o.mask};
     a.prefix = extent.prefix;
     a.lengths = extent.lengths;
     a.dropout = training() ? static_cast<float>(o.dropout) : 0;
-    positions.describe(a, x.dim(1));
-    return c_proj(attention({qkv}, {qkv, o.width}, {qkv, o.width + kv_width}, a));
+    positions.describe(a, cache ? cache->capacity() : x.dim(1));
+    const Heads q{qkv}, k{qkv, o.width}, v{qkv, o.width + kv_width};
+    if (!cache) return c_proj(attention(q, k, v, a));
+    store_heads(k, head_dim, a.rotary, cache->length, cache->keys);
+    store_heads(v, head_dim, {}, cache->length, cache->values);
+    a.query_offset = cache->length;                                 // what lies behind the new tokens the causal mask hides
+    a.keys_turned = true;
+    cache->length += x.dim(1);
+    return c_proj(attention(q, {cache->keys}, {cache->values}, a));
   }
 };
 

@@ -78,32 +78,50 @@ void Module::initialize(uint64_t seed) {
     if (b->init) start(*b);
 }
 
-const Arena& Module::arena() {
-  if (arena_.values.defined()) return arena_;
+namespace {
+
+int64_t in_arena(const Parameter& p) {   // floats that a parameter takes there: whole cache lines
+  constexpr int64_t line = 16;
+  return (p.value.size() + line - 1) / line * line;
+}
+
+}  // namespace
+
+void Module::pack() {
+  if (arena_.values.defined()) return;
   QD_CHECK(!parent_, "arena", str("expected the root of a model, got its part '", path(), "'"), "make the optimiser for the whole model");
-  constexpr int64_t line = 16;   // floats in a cache line
   for (Parameter* p : parameters())
     if (p->value.needs_gradient()) arena_.order.push_back(p);   // the others are frozen
   std::stable_partition(arena_.order.begin(), arena_.order.end(), [](const Parameter* p) { return p->decays(); });
   int64_t total = 0;
   for (const Parameter* p : arena_.order) {
-    total += (p->value.size() + line - 1) / line * line;
+    total += in_arena(*p);
     if (p->decays()) arena_.decayed = total;
   }
   arena_.values = zeros({total});
-  arena_.gradients = zeros({total});
   int64_t offset = 0;
   for (Parameter* p : arena_.order) {
-    const int64_t bytes = p->value.size() * bytes_of(DType::f32), at = offset * bytes_of(DType::f32);
-    Tensor value(Storage::window(arena_.values.storage(), at, bytes), p->value.shape(), DType::f32);
+    const int64_t bytes = p->value.size() * bytes_of(DType::f32);
+    Tensor value(Storage::window(arena_.values.storage(), offset * bytes_of(DType::f32), bytes), p->value.shape(), DType::f32);
     value.copy_from(p->value);
-    Node& node = *p->value.node();   // stays: a graph that was made before leads here
-    Tensor gradient(Storage::window(arena_.gradients.storage(), at, bytes), p->value.shape(), DType::f32);
+    value.set_node(p->value.node());   // stays: a graph that was made before leads here
+    p->value = value;
+    offset += in_arena(*p);
+  }
+}
+
+const Arena& Module::arena() {
+  pack();
+  if (arena_.gradients.defined()) return arena_;
+  arena_.gradients = zeros(arena_.values.shape());
+  int64_t offset = 0;
+  for (Parameter* p : arena_.order) {
+    const int64_t bytes = p->value.size() * bytes_of(DType::f32);
+    Tensor gradient(Storage::window(arena_.gradients.storage(), offset * bytes_of(DType::f32), bytes), p->value.shape(), DType::f32);
+    Node& node = *p->value.node();
     if (node.touched) gradient.copy_from(node.gradient);
     node.gradient = gradient;
-    value.set_node(p->value.node());
-    p->value = value;
-    offset += (p->value.size() + line - 1) / line * line;
+    offset += in_arena(*p);
   }
   return arena_;
 }

@@ -45,6 +45,7 @@ class Module {
   void initialize(uint64_t seed);                              // every parameter, and buffer with an Init, from (seed, its path): independent of order
   const Arena& arena();                                        // of a root; the first call moves values and gradients into it. Without
                                                                // frozen parameters: those whose value was replaced by value.detach()
+  void pack();                                                 // the values alone: a model that is used, not trained, reads one run of memory
   void clear_gradients();                                      // nothing is written: the next backward overwrites
   void settle_gradients();                                     // zeros for parameters that no gradient has reached
 

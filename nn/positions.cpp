@@ -38,13 +38,13 @@ const Tensor& Positions::table(int64_t rows) const {
   return table_;
 }
 
-Tensor Positions::add(const Tensor& x) const {
-  const int64_t length = x.dim(1);
-  if (o.kind == PositionKind::sinusoidal) return x + table(length).row_range(0, length);
+Tensor Positions::add(const Tensor& x, int64_t first) const {
+  const int64_t length = first + x.dim(1);
+  if (o.kind == PositionKind::sinusoidal) return x + table(length).row_range(first, length);
   if (o.kind != PositionKind::learned) return x;
   QD_CHECK(length <= o.context, "positions", str("expected at most ", o.context, " tokens, as many as positions were learned, got ", length),
            "use a smaller --context, or train with --positions rope, alibi, t5 or none");
-  return x + weight->value.row_range(0, length);
+  return x + weight->value.row_range(first, length);
 }
 
 void Positions::describe(AttentionOptions& attention, int64_t keys) const {

@@ -30,7 +30,8 @@ struct Positions : Module {
   std::optional<Parameter> weight;                 // learned: (context, C)
   std::optional<Parameter> relative_bias;          // t5: (buckets, heads)
 
-  Tensor add(const Tensor& x) const;               // to embeddings (B, T, C) of the positions 0 .. T - 1; throws Error beyond a learned table
+  // To embeddings (B, T, C) of the positions first .. first + T - 1; throws Error beyond a learned table.
+  Tensor add(const Tensor& x, int64_t first = 0) const;
   void describe(AttentionOptions& attention, int64_t keys) const;   // what attention over `keys` positions needs
 
  private:

@@ -28,15 +28,19 @@ Row model(const std::string& name, const char* unit, double amount, double opera
 
 void products(Rows& rows);                           // matrix products: squares, shapes of networks, batches, one row
 void attentions(Rows& rows);                         // attention, forward and with its gradient
+void convolutions(Rows& rows);                       // convolutions with their gradients, a step of the VQ-VAE
+void transforms(Rows& rows);                         // Fourier transforms, long convolutions, a layer of rational transfer functions
 void sweeps(Rows& rows);                             // one pass over memory: elementwise, sums, softmax, norms, tables, losses
 void optimisers(Rows& rows);                         // one pass over weights, gradients and moments
 void machinery(Rows& rows);                          // what an op costs beside its arithmetic
-void language_models(Rows& rows);                    // training steps
+void language_models(Rows& rows);                    // training steps, generation
 
 using Group = void (*)(Rows&);
 inline constexpr Group groups[] = {
     products,
     attentions,
+    convolutions,
+    transforms,
     sweeps,
     optimisers,
     machinery,

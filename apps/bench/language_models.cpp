@@ -1,7 +1,9 @@
 // Training steps of language models: loss, gradients, clipping, AdamW. Six operations per weight and token, and the products of causal attention.
+// Generation: one text, token after token; every weight is read once for each, which is the roof.
 #include <memory>
 
 #include "apps/bench/bench.h"
+#include "models/generate.h"
 #include "models/gpt.h"
 #include "nn/optimizer.h"
 
@@ -24,6 +26,19 @@ Row training_step(const char* name, const GPTConfig& c, int64_t batch, bool slow
   return model(name, "tokens/s", tokens, operations, [c, batch] { return [step = std::make_shared<Step>(c, batch)] { (*step)(); }; }, slow);
 }
 
+Row generation(const char* name, const GPTConfig& c, int64_t prompt, int64_t tokens) {
+  Row row = model(name, "tokens/s", static_cast<double>(tokens), 0, [=] {
+    auto network = std::make_shared<GPT>(c);
+    network->initialize(1);
+    network->evaluate();
+    network->pack();
+    return [=] { generate(*network, std::vector<int32_t>(static_cast<size_t>(prompt), 1), {.tokens = tokens, .temperature = 0}); };
+  });
+  const double weights = weight_count(c) - static_cast<double>(c.context * c.width);   // a row of the learned positions counts as nothing
+  row.bytes = 4 * weights * static_cast<double>(tokens);
+  return row;
+}
+
 }  // namespace
 
 void language_models(Rows& rows) {
@@ -32,6 +47,7 @@ void language_models(Rows& rows) {
   rows.push_back(training_step("gpt-2 124 M (L12 H12 D768 T64 B4)", {.vocab = 50257, .context = 64, .width = 768, .layers = 12, .heads = 12}, 4));
   rows.push_back(training_step("deepnorm 1000 layers (D32 T32 B8)",
                                {.vocab = 64, .context = 32, .width = 32, .layers = 1000, .heads = 2, .norm = NormPlace::deepnorm}, 8));
+  rows.push_back(generation("generation 12.3 M (L6 H6 D384 T256 B1)", {.vocab = 4096, .context = 256, .width = 384, .layers = 6, .heads = 6}, 16, 240));
 }
 
 }  // namespace qd::bench

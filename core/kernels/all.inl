@@ -34,6 +34,7 @@ namespace {
 #include "core/kernels/gemm_skinny.inl"   // products with a few rows or columns
 #include "core/kernels/gemm.inl"          // the product engine
 #include "core/kernels/attention.inl"     // attention: blocks of keys, online softmax
+#include "core/kernels/attention_few.inl"        // the same for a few queries, as in generation
 #include "core/kernels/attention_backward.inl"   // its gradient
 #include "core/kernels/conv_pack.inl"     // convolution: image patches as operands
 #include "core/kernels/conv.inl"          // convolution and the gradient of its input, which is the transposed convolution

@@ -153,10 +153,10 @@ class QueryBlock {
     }
   }
 
-  // The keys of a span, turned; valid until the next call.
+  // The keys of a span, turned if they are not yet; valid until the next call.
   Rows keys(const Span& t) const {
     const Rows k{head.k.data + t.key * head.k.step, head.k.step};
-    if (!head.a.rotary) return k;
+    if (!head.a.rotary || head.a.keys_turned) return k;
     turn(head.a, t.keys, k, t.key, 1, k_, head.a.head_dim, false);
     return {k_, head.a.head_dim};
   }
@@ -272,7 +272,11 @@ inline void multiply_row(int64_t n, float factor, float* row) {
   vectors(0, n, [&](int64_t i, auto lanes) { lanes.store(row + i, set1(factor) * lanes.load(row + i)); });
 }
 
+inline bool few_queries(const Attention& a);   // attention_few.inl
+void attention_few(const Attention& a);
+
 void attention(const Attention& a) {
+  if (few_queries(a)) return attention_few(a);
   const int64_t d = a.head_dim, y_row = a.heads * d;
   each_query_block(a, [&](const Head& head, int64_t first, int64_t rows, Arrays memory) {
     const QueryBlock block(head, first, rows, memory);

@@ -1,98 +1,17 @@
 // Products with one side of at most `skinny` rows or columns, as in generation: the large operand is read once, from end to end,
-// at the speed of memory, and nothing is packed. With x (few, k) the small operand and y the large one of length l:
-//   rows   y stored (k, l): out[i] += x[i,p] * y[p], eight rows of y at a time
-//   dots   y stored (l, k): out[i,j] = x[i] . y[j], a few rows of y at a time
+// and nothing is packed. With x (few, k) the small operand and y the large one of length l:
+//   rows   y stored (k, l): out[i] += x[i,p] * y[p]; slices of k have sums of their own, which are added in order
+//   dots   y stored (l, k): out[i,j] = x[i] . y[j]
+// Roof: memory. A task is a run of memory, neighbouring tasks go to one thread, and lines are asked for before they are needed:
+// the processor's own guesses end with each page and come late for several rows at a time.
 constexpr int64_t skinny = 8;
-constexpr int64_t skinny_strip = 512;   // most results a task keeps in L1 for each row of x; the distance between these rows
+constexpr int64_t skinny_tasks = 16;
+constexpr int64_t skinny_block = 1 << 14;   // elements of y at a time: 64 KiB, and least for a task
+thread_local Scratch scratch_skinny;
 
 template <int n>
 struct Constant {
   static constexpr int value = n;
-};
-
-// S rows of y are added to the sums of R rows of x, N vectors of columns; `tail`: the last of them in part.
-template <int R, int S, int N, bool tail>
-inline __attribute__((always_inline)) void skinny_step(int64_t cols, const float* x, int64_t x_row, int64_t x_col, const float* y,
-                                                       int64_t ld, float* out) {
-  V right[S][N];
-#pragma GCC unroll 8
-  for (int p = 0; p < S; ++p)
-#pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) right[p][j] = tail ? load_some(y + p * ld + j * W, cols - j * W) : load(y + p * ld + j * W);
-#pragma GCC unroll 8
-  for (int i = 0; i < R; ++i) {
-    V sum[N];
-#pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) sum[j] = load(out + i * skinny_strip + j * W);
-#pragma GCC unroll 8
-    for (int p = 0; p < S; ++p) {
-      const V left = set1(x[i * x_row + p * x_col]);
-#pragma GCC unroll 8
-      for (int j = 0; j < N; ++j) sum[j] = fma(left, right[p][j], sum[j]);
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) store(out + i * skinny_strip + j * W, sum[j]);
-  }
-}
-
-template <int R>
-void skinny_rows(int64_t cols, int64_t k, const float* x, int64_t x_row, int64_t x_col, const float* y, int64_t ld, float* out) {
-  constexpr int S = W == 16 ? 8 : 4, N = 2;
-  for (int i = 0; i < R; ++i)
-    for (int64_t j = 0; j < cols; j += W) store(out + i * skinny_strip + j, zero());
-  const auto add = [&](auto rows) {
-    int64_t j = 0;
-    for (; j + N * W <= cols; j += N * W) skinny_step<R, rows.value, N, false>(0, x, x_row, x_col, y + j, ld, out + j);
-    for (; j < cols; j += W) skinny_step<R, rows.value, 1, true>(cols - j, x, x_row, x_col, y + j, ld, out + j);
-    x += rows.value * x_col;
-    y += rows.value * ld;
-  };
-  int64_t p = 0;
-  for (; p + S <= k; p += S) add(Constant<S>{});
-  for (; p < k; ++p) add(Constant<1>{});
-}
-
-// out[i, j] for R rows of x and C rows of y, all contiguous.
-template <int R, int C>
-void dots(int64_t k, const float* x, int64_t x_row, const float* y, int64_t ld, float* out) {
-  V sum[R][C];
-#pragma GCC unroll 8
-  for (int i = 0; i < R; ++i)
-#pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) sum[i][j] = zero();
-  for (int64_t p = 0; p < k; p += W) {
-    V right[C];
-    const bool whole = k - p >= W;
-#pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) right[j] = whole ? load(y + j * ld + p) : load_some(y + j * ld + p, k - p);
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      const V left = whole ? load(x + i * x_row + p) : load_some(x + i * x_row + p, k - p);
-#pragma GCC unroll 8
-      for (int j = 0; j < C; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < R; ++i)
-#pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) out[i * skinny_strip + j] = reduce_add(sum[i][j]);
-}
-
-template <int R>
-void skinny_dots(int64_t cols, int64_t k, const float* x, int64_t x_row, const float* y, int64_t ld, float* out) {
-  constexpr int C = W == 16 ? 4 : 2;
-  int64_t j = 0;
-  for (; j + C <= cols; j += C) dots<R, C>(k, x, x_row, y + j * ld, ld, out + j);
-  for (; j < cols; ++j) dots<R, 1>(k, x, x_row, y + j * ld, ld, out + j);
-}
-
-// C (few, l) = x y, or its transpose (l, few).
-struct Skinny {
-  int64_t few, length, k;
-  const float* x;
-  int64_t x_row, x_col;
-  Matrix y;            // (k, length); transposed: stored (length, k)
-  bool transposed;     // of the result
 };
 
 // Calls f with the Constant that equals n, 1 <= n <= most.
@@ -104,34 +23,176 @@ void with_count(int64_t n, F&& f) {
   f(Constant<most>{});
 }
 
-inline void multiply_skinny(Skinny s, const Output& out, bool parallel) {
-  float* gathered = nullptr;
-  if (s.y.transposed && s.x_col != 1) {   // dots need contiguous rows of x
-    gathered = scratch_a.get<float>(s.few * s.k);
+inline void fetch(const float* p) { __builtin_prefetch(p, 0, 2); }   // into L2
+
+// The small operand, and where its results go: out[i * step + j].
+struct Few {
+  const float* x;
+  int64_t row, col;
+  float* out;
+  int64_t step;
+};
+
+// One row of x, and rows of y without gaps: they are one stream, which the processor foresees; results stay in L1.
+inline void stream_row(int64_t cols, int64_t k, const Few& f, const float* y) {
+  for (int64_t p = 0; p < k; ++p, y += cols) {
+    const V left = set1(f.x[p * f.col]);
+    vectors(0, cols, [&](int64_t j, auto lanes) { lanes.store(f.out + j, fma(left, lanes.load(y + j), lanes.load(f.out + j))); });
+  }
+}
+
+// `depth` rows of y are added to the sums of R rows of x in registers, N vectors of columns; their successors are asked for.
+template <int R, int N, class Lanes>
+inline __attribute__((always_inline)) void add_rows(int64_t depth, const Few& f, const float* y, int64_t ld, int64_t next, Lanes lanes) {
+  V sum[R][N];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) sum[i][j] = lanes.load(f.out + i * f.step + j * W);
+  for (int64_t p = 0; p < depth; ++p) {
+    V right[N];
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) right[j] = lanes.load(y + p * ld + j * W), fetch(y + next + p * ld + j * W);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+      const V left = set1(f.x[i * f.row + p * f.col]);
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) lanes.store(f.out + i * f.step + j * W, sum[i][j]);
+}
+
+// out = the sums over k rows of y, `block` of them at a time, while those `next` elements further are asked for (0: they are in L2).
+template <int R>
+void skinny_rows(int64_t cols, int64_t k, int64_t block, int64_t next, Few f, const float* y, int64_t ld) {
+  constexpr int registers = W == 16 ? 24 : 12, N = registers / R < 4 ? registers / R : 4;
+  for (int i = 0; i < R; ++i)
+    vectors(0, cols, [&](int64_t j, auto lanes) { lanes.store(f.out + i * f.step + j, zero()); });
+  if (R == 1 && ld == cols && cols <= 2048) return stream_row(cols, k, f, y);
+  for (int64_t p = 0; p < k; p += block, f.x += block * f.col, y += block * ld) {
+    const int64_t depth = least(block, k - p);
+    const auto at = [&](int64_t j) { return Few{f.x, f.row, f.col, f.out + j, f.step}; };
+    int64_t j = 0;
+    for (; j + N * W <= cols; j += N * W) add_rows<R, N>(depth, at(j), y + j, ld, next, Whole{});
+    vectors(j, cols, [&](int64_t i, auto lanes) { add_rows<R, 1>(depth, at(i), y + i, ld, next, lanes); });
+  }
+}
+
+// Results for `count` rows of y, one after another; what lies `ahead` elements further is asked for (0: it is in L2).
+template <int R>
+void skinny_dots(int64_t count, int64_t k, int64_t ahead, const Few& f, const float* y, int64_t ld) {
+  constexpr int N = R == 1 ? 4 : R == 2 ? 2 : 1;   // sums for each result: enough chains to hide the latency
+  for (int64_t j = 0; j < count; ++j, y += ld) {
+    V sum[R][N];
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) sum[i][n] = zero();
+    int64_t p = 0;
+    for (; p + N * W <= k; p += N * W)
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        const V right = load(y + p + n * W);
+        fetch(y + p + n * W + ahead);
+#pragma GCC unroll 8
+        for (int i = 0; i < R; ++i) sum[i][n] = fma(load(f.x + i * f.row + p + n * W), right, sum[i][n]);
+      }
+    vectors(p, k, [&](int64_t at, auto lanes) {
+      const V right = lanes.load(y + at);
+#pragma GCC unroll 8
+      for (int i = 0; i < R; ++i) sum[i][0] = fma(lanes.load(f.x + i * f.row + at), right, sum[i][0]);
+    });
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+      for (int n = 1; n < N; ++n) sum[i][0] += sum[i][n];
+      f.out[i * f.step + j] = reduce_add(sum[i][0]);
+    }
+  }
+}
+
+// C (few, l) = x y, or its transpose (l, few).
+struct Skinny {
+  int64_t few, length, k;
+  const float* x;
+  int64_t x_row, x_col;
+  Matrix y;            // (k, length); transposed: stored (length, k)
+  bool transposed;     // of the result
+};
+
+// Columns j0 .. j0 + cols of the result, from `slices` sums (few, step) that follow one another.
+inline void write_skinny(const Skinny& s, const Output& out, float* sums, int64_t slices, int64_t step, int64_t j0, int64_t cols) {
+  for (int64_t slice = 1; slice < slices; ++slice)
+    for (int64_t i = 0; i < s.few; ++i) {
+      float* to = sums + i * step;
+      const float* from = to + slice * s.few * step;
+      vectors(j0, j0 + cols, [&](int64_t j, auto lanes) { lanes.store(to + j, lanes.load(to + j) + lanes.load(from + j)); });
+    }
+  if (!s.transposed) return out.write(sums + j0, step, 0, s.few, j0, cols);
+  constexpr int64_t run = 64;
+  float turned[run * skinny];
+  for (int64_t j = j0; j < j0 + cols; j += run) {
+    const int64_t count = least(run, j0 + cols - j);
+    for (int64_t c = 0; c < count; ++c)
+      for (int64_t i = 0; i < s.few; ++i) turned[c * skinny + i] = sums[i * step + j + c];
+    out.write(turned, skinny, j, count, 0, s.few);
+  }
+}
+
+inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
+  if (s.x_col != 1) {   // dots need contiguous rows of x
+    float* gathered = scratch_a.get<float>(s.few * s.k);
     for (int64_t i = 0; i < s.few; ++i)
       for (int64_t p = 0; p < s.k; ++p) gathered[i * s.k + p] = s.x[i * s.x_row + p * s.x_col];
     s.x = gathered, s.x_row = s.k, s.x_col = 1;
   }
-  const int64_t wanted = least(skinny_strip, most(192, pieces(s.length, 8)));   // long runs, yet enough tasks
-  const int64_t strip = round_up(pieces(s.length, pieces(s.length, wanted)), W);
-  run_tasks(parallel, pieces(s.length, strip), [&](int64_t task) {
-    const int64_t j0 = task * strip, cols = least(strip, s.length - j0);
-    alignas(64) float raw[skinny * skinny_strip];
-    if (s.y.transposed) {
-      constexpr int together = 4;   // rows of x at once: more would not fit the registers
+  constexpr int64_t ahead = 1024;   // 4 KiB
+  constexpr int64_t together = 4;   // rows of x at once: more would not fit the registers
+  const int64_t step = round_up(s.length, 16);
+  float* sums = scratch_skinny.get<float>(s.few * step);
+  const int64_t block = most(1, skinny_block / s.k), blocks = pieces(s.length, block), tasks = least(blocks, skinny_tasks);
+  parallel_for(tasks, parallel ? 1 : tasks, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin * blocks / tasks; b < end * blocks / tasks; ++b) {
+      const int64_t j = b * block, count = least(block, s.length - j);
       for (int64_t i = 0; i < s.few; i += together)
-        with_count<together>(least(together, s.few - i), [&](auto n) {
-          skinny_dots<n.value>(cols, s.k, s.x + i * s.x_row, s.x_row, s.y.data + j0 * s.y.ld, s.y.ld, raw + i * skinny_strip);
+        with_count<together>(least(together, s.few - i), [&](auto rows) {
+          skinny_dots<rows.value>(count, s.k, ahead, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
         });
-    } else {
-      with_count<skinny>(s.few, [&](auto n) {
-        skinny_rows<n.value>(cols, s.k, s.x, s.x_row, s.x_col, s.y.data + j0, s.y.ld, raw);
+      write_skinny(s, out, sums, 1, step, j, count);
+    }
+  });
+}
+
+inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parallel) {
+  const int64_t strips = pieces(s.length, 8192 / s.few), strip = round_up(pieces(s.length, strips), 16);
+  const int64_t wanted = most(1, least(pieces(skinny_tasks, strips), s.length * s.k / skinny_block));
+  const int64_t depth = pieces(s.k, wanted), slices = pieces(s.k, depth), step = strips * strip;
+  float* sums = scratch_skinny.get<float>(slices * s.few * step);
+  const int64_t tasks = slices * strips;
+  parallel_for(tasks, parallel ? 1 : tasks, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t p = task / strips * depth, j = task % strips * strip, cols = least(strip, s.length - j);
+      if (cols <= 0) continue;
+      const int64_t block = most(8, skinny_block / cols);
+      with_count<skinny>(s.few, [&](auto rows) {
+        skinny_rows<rows.value>(cols, least(depth, s.k - p), block, block * s.y.ld,
+                                {s.x + p * s.x_col, s.x_row, s.x_col, sums + task / strips * s.few * step + j, step},
+                                s.y.data + p * s.y.ld + j, s.y.ld);
       });
     }
-    if (!s.transposed) return out.write(raw, skinny_strip, 0, s.few, j0, cols);
-    alignas(64) float turned[skinny * skinny_strip];
-    for (int64_t j = 0; j < cols; ++j)
-      for (int64_t i = 0; i < s.few; ++i) turned[j * skinny + i] = raw[i * skinny_strip + j];
-    out.write(turned, skinny, j0, cols, 0, s.few);
   });
+  constexpr int64_t run = 512, some = 16;
+  parallel_for(pieces(s.length, run), parallel ? some : s.length, [&](int64_t begin, int64_t end) {
+    const int64_t j = begin * run;
+    write_skinny(s, out, sums, slices, step, j, least(end * run, s.length) - j);
+  });
+}
+
+inline void multiply_skinny(const Skinny& s, const Output& out, bool parallel) {
+  if (s.y.transposed) return multiply_skinny_dots(s, out, parallel);
+  multiply_skinny_rows(s, out, parallel);
 }

@@ -117,6 +117,7 @@ struct Attention {
   int64_t buckets = 0;
   const float* rotary = nullptr;           // (positions, rotary_dim): cos and sin of RoPE (Su et al. 2021), pairs (i, i + rotary_dim/2):
   int64_t rotary_dim = 0;                  //   row t holds cos(t f_0) .. cos(t f_{r/2-1}), sin(t f_0) ..; position of key j is j
+  bool keys_turned = false;                // k holds keys that RoPE has turned already (KV cache); no gradient then
   float dropout = 0;                       // probability of dropping a weight; kept weights are divided by 1 - dropout
   uint64_t seed = 0, stream = 0;           // the counter-based random stream of the dropout mask
 };

@@ -1,0 +1,192 @@
+// Generation with a cache of keys and values: the same tokens and the same probabilities as without one, whatever the model.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "models/generate.h"
+#include "models/gpt.h"
+#include "tests/golden.h"
+
+using namespace qd;
+using namespace qd::test;
+
+namespace {
+
+constexpr int64_t vocabulary = 23, context = 24;
+
+GPTConfig small() { return {.vocab = vocabulary, .context = context, .width = 24, .layers = 3, .heads = 6}; }
+
+// Every kind of positions, in every place of the norms, with as many key/value heads as queries and with fewer.
+std::vector<std::pair<std::string, GPTConfig>> variety() {
+  std::vector<std::pair<std::string, GPTConfig>> all;
+  const NormPlace places[] = {NormPlace::pre, NormPlace::post, NormPlace::deepnorm};
+  int turn = 0;
+  for (const PositionKind p : {PositionKind::learned, PositionKind::sinusoidal, PositionKind::rotary, PositionKind::alibi, PositionKind::t5,
+                               PositionKind::none})
+    for (const int64_t kv_heads : {0, 2, 1}) {
+      GPTConfig c = small();
+      c.positions = p, c.kv_heads = kv_heads, c.norm = places[turn++ % 4 % 3];
+      all.emplace_back(str("positions ", name_of(p), ", norm ", name_of(c.norm), ", kv heads ", kv_heads), c);
+    }
+  GPTConfig c = small();
+  c.norm_kind = NormKind::rms, c.activation = MLPKind::swiglu, c.positions = PositionKind::rotary, c.rotary = 0.5;
+  all.emplace_back("rms, swiglu, half rotary", c);
+  return all;
+}
+
+// Weights that are larger than those training begins with, so that tokens and positions matter. (Those of DeepNorm are large.)
+struct Model : GPT {
+  explicit Model(const GPTConfig& c) : GPT(c) {
+    initialize(3);
+    evaluate();
+    const float factor = c.norm == NormPlace::deepnorm ? 2 : 8;
+    for (Parameter* p : parameters())
+      if (p->decays())
+        for (int64_t i = 0; i < p->value.size(); ++i) p->value.mutable_data()[i] *= factor;
+  }
+};
+
+Tensor random_ids(int64_t rows, int64_t cols, uint64_t stream) {
+  Tensor ids = empty({rows, cols}, DType::i32);
+  Random random(5, stream);
+  for (int64_t i = 0; i < ids.size(); ++i) ids.mutable_data<int32_t>()[i] = static_cast<int32_t>(random.next() % vocabulary);
+  return ids;
+}
+
+// Columns begin .. end of ids (B, T)
+Tensor columns(const Tensor& ids, int64_t begin, int64_t end) {
+  std::vector<int32_t> out;
+  for (int64_t b = 0; b < ids.dim(0); ++b)
+    for (int64_t t = begin; t < end; ++t) out.push_back(ids.data<int32_t>()[b * ids.dim(1) + t]);
+  return tensor(out, {ids.dim(0), end - begin});
+}
+
+// The largest difference between softmax(a) and softmax(b), rows of logits.
+double distance(const Tensor& a, const Tensor& b) {
+  REQUIRE(a.shape() == b.shape());
+  const Tensor p = softmax(a), q = softmax(b);
+  double most = 0;
+  for (int64_t i = 0; i < p.size(); ++i) {
+    const double d = std::abs(static_cast<double>(p.data()[i]) - static_cast<double>(q.data()[i]));
+    most = d <= most ? most : std::isnan(d) ? INFINITY : d;
+  }
+  return most;
+}
+
+// Ids continued greedily, the whole window computed for each one.
+std::vector<int32_t> without_cache(const GPT& model, std::vector<int32_t> ids, int64_t tokens) {
+  const NoGrad off;
+  std::vector<int32_t> made;
+  for (int64_t i = 0; i < tokens; ++i) {
+    const size_t seen = std::min(ids.size(), static_cast<size_t>(model.c.context));
+    const auto length = static_cast<int64_t>(seen);
+    const Tensor best = argmax_last(model.logits(tensor(std::span<const int32_t>(ids).last(seen), {1, length})));
+    made.push_back(best.data<int32_t>()[length - 1]);
+    ids.push_back(made.back());
+  }
+  return made;
+}
+
+}  // namespace
+
+TEST_CASE("cache: the probabilities are those of the whole sequence, for every model, batch, prompt and step") {
+  for (const auto& [name, c] : variety()) {
+    CAPTURE(name);
+    const Model model(c);
+    const NoGrad off;
+    for (const int64_t batch : {1, 3}) {
+      const Tensor ids = random_ids(batch, context, static_cast<uint64_t>(batch));
+      const Tensor all = model.logits(ids);   // (B, T, V); a causal model says of each token what it would say of the text up to it
+      for (const int64_t prompt : {1, 2, 17, 24}) {
+        CAPTURE(prompt);
+        Cache cache = model.cache(batch, context);   // the last step fills it exactly
+        for (int64_t begin = 0, end = prompt, step = 1; begin < context; begin = end, end = std::min(end + step, context), step = step % 3 + 1) {
+          const Tensor next = model.next(columns(ids, begin, end), &cache);
+          CHECK(cache.length() == end);
+          std::vector<int32_t> rows;
+          for (int64_t b = 0; b < batch; ++b) rows.push_back(static_cast<int32_t>(b * context + end - 1));
+          CHECK(distance(next, embedding(all.reshape({batch * context, vocabulary}), tensor(rows, {batch}))) < 1e-5);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("cache: positions and earlier tokens matter to these models") {   // or the case above would compare nothing
+  for (const auto& [name, c] : variety()) {
+    CAPTURE(name);
+    const Model model(c);
+    const NoGrad off;
+    const Tensor ids = random_ids(1, 17, 9);
+    Tensor other = ids.clone();
+    other.mutable_data<int32_t>()[3] = (ids.data<int32_t>()[3] + 1) % vocabulary;
+    CHECK(distance(model.next(ids), model.next(other)) > 1e-3);
+    if (c.positions == PositionKind::none) continue;
+    Tensor swapped = ids.clone();   // two tokens change places
+    swapped.mutable_data<int32_t>()[2] = (ids.data<int32_t>()[11] + 1) % vocabulary;
+    Tensor back = swapped.clone();
+    std::swap(back.mutable_data<int32_t>()[2], back.mutable_data<int32_t>()[11]);
+    CHECK(distance(model.next(back), model.next(swapped)) > 1e-4);
+  }
+}
+
+TEST_CASE("cache: greedy text is the same, while the context fills and after it is full") {
+  for (const auto& [name, c] : variety()) {
+    CAPTURE(name);
+    const Model model(c);
+    for (const int64_t length : {1, 2, 17, 24, 30}) {
+      CAPTURE(length);
+      const Tensor ids = random_ids(1, length, static_cast<uint64_t>(100 + length));
+      const std::vector<int32_t> prompt(ids.data<int32_t>(), ids.data<int32_t>() + length);
+      const int64_t tokens = length == 17 ? context - length : 30;   // one of them ends exactly at the capacity
+      CHECK(generate(model, prompt, {.tokens = tokens, .temperature = 0}) == without_cache(model, prompt, tokens));
+    }
+  }
+}
+
+TEST_CASE("cache: a model with another mask generates without one") {
+  for (const Mask mask : {Mask::bidirectional, Mask::mixed}) {
+    GPTConfig c = small();
+    c.mask = mask;
+    const Model model(c);
+    CHECK(generate(model, {3, 1, 4}, {.tokens = 30, .temperature = 0}) == without_cache(model, {3, 1, 4}, 30));
+    CHECK_THROWS_WITH(model.cache(1, 8), doctest::Contains("expected a causal model, got the mask"));
+  }
+}
+
+TEST_CASE("cache: nothing is recorded and nothing left over") {
+  const Model model(small());
+  generate(model, {1}, {.tokens = 2});   // tables that are made once
+  const int64_t nodes = live_nodes(), storages = live_storages();
+  bool recorded = false;
+  generate(model, {1, 2, 3}, {.tokens = 40}, [&](int32_t) {
+    recorded = recorded || live_nodes() != nodes;
+    return true;
+  });
+  CHECK_FALSE(recorded);
+  CHECK(live_nodes() == nodes);
+  CHECK(live_storages() == storages);
+  CHECK(gradients_enabled());
+}
+
+TEST_CASE("cache: one that is too small, used with gradients, or cleared") {
+  for (const PositionKind p : {PositionKind::learned, PositionKind::rotary}) {
+    GPTConfig c = small();
+    c.positions = p;
+    const Model model(c);
+    Cache cache = model.cache(2, 5);
+    CHECK_THROWS_WITH(model.next(random_ids(2, 3, 1), &cache), doctest::Contains("no gradient is wanted"));
+    const NoGrad off;
+    const Tensor ids = random_ids(2, 3, 2);
+    const Tensor first = model.next(ids, &cache);
+    CHECK_THROWS_WITH(model.next(ids, &cache), doctest::Contains("at most 5 tokens, the capacity of the cache, got 3 + 3"));
+    CHECK_THROWS_WITH(model.next(random_ids(1, 1, 3), &cache), doctest::Contains("[store_heads]"));   // another batch
+    cache.clear();
+    CHECK(distance(first, model.next(ids, &cache)) == 0);
+  }
+}
