@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <new>
 
+#include "core/allocator.h"
 #include "core/kernels/table.h"
 #include "core/parallel.h"
 #include "core/philox.h"
@@ -29,6 +30,9 @@ namespace {
 #include "core/kernels/gemm.inl"          // the product engine
 #include "core/kernels/attention.inl"     // attention: blocks of keys, online softmax
 #include "core/kernels/attention_backward.inl"   // its gradient
+#include "core/kernels/fft.inl"           // Fourier transforms along time, channels as lanes
+#include "core/kernels/long_convolution.inl"     // kernels as long as the signal, and their gradients
+#include "core/kernels/rational.inl"      // real transforms, kernels of rational transfer functions
 #include "core/kernels/optimiser.inl"     // AdamW, LAMB's direction, momentum
 
 }  // namespace
@@ -62,6 +66,8 @@ const Kernels table = {
     .attention = attention,
     .attention_gradient = attention_gradient,
     .attention_probabilities = attention_probabilities,
+    .spectral = spectral_kernels<float>,
+    .spectral_f64 = spectral_kernels<double>,
     .adamw = adamw,
     .adam_direction = adam_direction,
     .momentum = momentum,
