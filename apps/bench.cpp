@@ -1,6 +1,7 @@
 // How fast the kernels and training steps are, beside the peak that is measured in the same run.   bin/bench gemm --threads 1
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <memory>
@@ -125,6 +126,31 @@ void attentions(Bench& b) {
   }
 }
 
+// Transforms and what stands on them, along time. Operations as is customary: 5 n log2 n for a complex transform, half of it for a real one.
+void transforms(Bench& b) {
+  constexpr int64_t batch = 8, channels = 64, order = 16;
+  for (const int64_t time : {1024, 16'384}) {
+    if (b.quick && time > 1024) continue;
+    const double signals = static_cast<double>(batch * channels), n = static_cast<double>(time);
+    Tensor u = noise({batch, time, channels}), k = noise({time, channels}), skip = noise({channels});
+    Tensor numerator = noise({channels, order}), denominator = noise({channels, order}) * 0.1f;
+    const Tensor dy = noise({batch, time, channels});
+    b.arithmetic(str("rfft ", time), 2.5 * signals * n * std::log2(n), [&] {
+      NoGrad off;
+      rfft(u, time);
+    });
+    b.arithmetic(str("long convolution forward ", time), (2 * signals + static_cast<double>(channels)) * 2.5 * 2 * n * std::log2(2 * n), [&] {
+      NoGrad off;
+      long_convolution(u, k, skip);
+    });
+    const std::string name = str("rtf layer (B8 D64 N16 L", time, ")");
+    if (!b.wanted(name)) continue;
+    for (Tensor* x : {&u, &skip, &numerator, &denominator}) x->require_gradient();
+    const double t = b.seconds([&] { backward(rational_transfer(u, denominator, numerator, skip), dy); }, 1);
+    b.report(name, signals * n / t / 1e6, "Msamples/s", 0);
+  }
+}
+
 void sweeps(Bench& b) {
   constexpr int64_t rows = 2048, cols = 1536, n = rows * cols;
   const Tensor x = noise({rows, cols}), w = noise({cols});
@@ -165,6 +191,7 @@ int run(Bench& b) {
   roofs(b);
   products(b);
   attentions(b);
+  transforms(b);
   sweeps(b);
   training_step(b, "gpt 0.8 M (L4 H4 D128 T64 B12)", {.vocab = 256, .context = 64, .width = 128, .layers = 4, .heads = 4}, 12);
   if (!b.quick) {

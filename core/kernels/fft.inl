@@ -106,24 +106,36 @@ inline void butterfly(Point<T>* z) {
   }
 }
 
-// One level of one transform of R m points: butterfly j takes the points j, j + m, ... from load(i) and leaves its results there by store(i, z).
-template <int R, bool back, bool turned, class T, class Load, class Store>
-inline void butterflies(int64_t m, const T* twiddles, Load load, Store store) {
-  for (int64_t j = 0; j < m; ++j, twiddles += 2 * (R - 1)) {
+// `count` butterflies of one level: butterfly j takes its points from from[j + i from_step] and leaves its results at to[j + i to_step].
+template <int R, bool back, class T>
+[[gnu::noinline]] void butterflies(int64_t count, const T* twiddles, const Point<T>* from, int64_t from_step, Point<T>* to, int64_t to_step) {
+  for (int64_t j = 0; j < count; ++j, twiddles += 2 * (R - 1)) {
     Point<T> z[R];
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) z[i] = load(j + i * m);
-    if constexpr (turned && back) {
+    for (int i = 0; i < R; ++i) z[i] = from[j + i * from_step];
+    if constexpr (back) {
 #pragma GCC unroll 8
       for (int i = 1; i < R; ++i) z[i] = turn<back>(z[i], twiddles + 2 * (i - 1));
     }
     butterfly<R, back>(z);
-    if constexpr (turned && !back) {
+    if constexpr (!back) {
 #pragma GCC unroll 8
       for (int i = 1; i < R; ++i) z[i] = turn<back>(z[i], twiddles + 2 * (i - 1));
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) store(j + i * m, z[i]);
+    for (int i = 0; i < R; ++i) to[j + i * to_step] = z[i];
+  }
+}
+// Those of the last level: transforms of R points, one behind the other.
+template <int R, bool back, class T>
+[[gnu::noinline]] void last_butterflies(int64_t count, Point<T>* x) {
+  for (int64_t j = 0; j < count; ++j, x += R) {
+    Point<T> z[R];
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) z[i] = x[i];
+    butterfly<R, back>(z);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) x[i] = z[i];
   }
 }
 
@@ -149,28 +161,39 @@ void pass(const FftPlan<T>& plan, int level, Point<T>* x, int64_t count) {
   with_radix(plan.radix[level], [&](auto radix) {
     constexpr int R = radix.value;
     const int64_t m = plan.size[level + 1];
-    const T* twiddles = plan.twiddles[level];
-    for (const Point<T>* end = x + count * R * m; x < end; x += R * m) {
-      const auto load = [x](int64_t i) { return x[i]; };
-      const auto store = [x](int64_t i, const Point<T>& z) { x[i] = z; };
-      if (m == 1) butterflies<R, back, false>(1, twiddles, load, store);
-      else butterflies<R, back, true>(m, twiddles, load, store);
-    }
+    if (m == 1) return last_butterflies<R, back>(count, x);
+    for (const Point<T>* end = x + count * R * m; x < end; x += R * m) butterflies<R, back>(m, plan.twiddles[level], x, m, x, m);
   });
 }
 
-// The first level of a forward transform takes its points from load(t) and leaves them in x; the last of a backward one hands them to store(t, z).
+// The first level of a forward transform takes its points from load(t), the last of a backward one hands them to store(t, z). Between there and
+// the butterflies they rest in L1, so that a signal is touched in runs of steps.
+constexpr int64_t steps = 8;
 template <class T, class Load>
 void enter(const FftPlan<T>& plan, Point<T>* x, Load load) {
-  with_radix(plan.radix[0], [&](auto radix) {
-    butterflies<radix.value, false, true>(plan.size[1], plan.twiddles[0], load, [x](int64_t i, const Point<T>& z) { x[i] = z; });
-  });
+  const int64_t m = plan.size[1], radix = plan.radix[0];
+  Point<T> rows[8 * steps];
+  for (int64_t j = 0; j < m; j += steps) {
+    const int64_t count = least(steps, m - j);
+    for (int64_t i = 0; i < radix; ++i)
+      for (int64_t r = 0; r < count; ++r) rows[i * steps + r] = load(j + i * m + r);
+    with_radix(plan.radix[0], [&](auto r) {
+      butterflies<r.value, false>(count, plan.twiddles[0] + 2 * (r.value - 1) * j, rows, steps, x + j, m);
+    });
+  }
 }
 template <class T, class Store>
 void leave(const FftPlan<T>& plan, const Point<T>* x, Store store) {
-  with_radix(plan.radix[0], [&](auto radix) {
-    butterflies<radix.value, true, true>(plan.size[1], plan.twiddles[0], [x](int64_t i) { return x[i]; }, store);
-  });
+  const int64_t m = plan.size[1], radix = plan.radix[0];
+  Point<T> rows[8 * steps];
+  for (int64_t j = 0; j < m; j += steps) {
+    const int64_t count = least(steps, m - j);
+    with_radix(plan.radix[0], [&](auto r) {
+      butterflies<r.value, true>(count, plan.twiddles[0] + 2 * (r.value - 1) * j, x + j, m, rows, steps);
+    });
+    for (int64_t i = 0; i < radix; ++i)
+      for (int64_t r = 0; r < count; ++r) store(j + i * m + r, rows[i * steps + r]);
+  }
 }
 
 // The levels from `level` on of the transform in x[begin ..]: there, then use(begin, end) on what is finished, then back. Where a transform does
