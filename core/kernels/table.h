@@ -148,6 +148,83 @@ struct AdamW {                             // Loshchilov and Hutter 2019; one sw
   float gradient_scale;                    // the clipping factor
 };
 
+// Everything below in f32 and f64: FFTs along time, where a vector's lanes are channels (fft.inl).
+
+// How a transform of length n is done; made once per length by fft_plan() (core/fft_plan.h). n = 2^a 3^b 5^c is a product of radices, one for
+// each level: position p of the result holds the frequency f with position[f] = p. Any other n goes through a convolution of length inner->n
+// (Bluestein 1970) and keeps the natural order.
+template <class T>
+struct FftPlan {
+  static constexpr int most_levels = 48;
+  int64_t n;
+  int levels;                              // at least 1
+  int radix[most_levels];                  // 1, 2, 3, 4, 5 or 8
+  int64_t size[most_levels + 1];           // of one transform at each level: n, n / radix[0], ..., 1
+  const T* twiddles[most_levels];          // of each level (size / radix, radix - 1, 2): cos and sin of -2 pi j f / size
+  const int32_t* position;                 // (n): where frequency f stands
+  const int32_t* mate;                     // (n): where the frequency n - f of position p stands
+  const FftPlan* inner = nullptr;          // Bluestein
+  const T* chirp = nullptr;                // (n, 2): exp(-i pi j^2 / n)
+  const T* chirp_spectrum = nullptr;       // (inner->n, 2), in the order of inner, divided by inner->n
+};
+
+// Real signals and their spectra, of frequencies 0 .. n/2: rows of real parts and rows of imaginary parts in turn.
+template <class T>
+struct RealTransform {
+  const FftPlan<T>* plan;
+  int64_t batch, time, channels;           // time <= n: zeros follow, or are left out
+  T edge, middle;                          // factors of the frequencies 0 and n/2 (edge), and of the others
+  const T* from;                           // rfft: (batch, time, channels); irfft: (batch, n/2 + 1, 2, channels)
+  T* to;                                   // the other of the two
+  bool add;
+};
+
+// y_t = sum over j <= t of k_j u_{t-j} + skip u_t
+template <class T>
+struct LongConvolution {
+  const FftPlan<T>* plan;                  // n >= time + taps - 1, so that nothing wraps around into the result
+  int64_t batch, time, channels, taps;     // 1 <= taps <= time
+  const T* u;                              // (batch, time, channels)
+  const T* k;                              // (taps, channels)
+  const T* skip = nullptr;                 // (channels) or null
+  T* y;                                    // (batch, time, channels)
+};
+template <class T>
+struct LongConvolutionGradient {
+  const T* dy;
+  T* du;                                   // null: not wanted; likewise below
+  bool add_du;
+  T* dk;
+  bool add_dk;
+  T* dskip;
+  bool add_dskip;
+};
+
+// k = inverse DFT of (b_1 + b_2 z + .. + b_N z^(N-1)) / (1 + a_1 z + .. + a_N z^N) at the n-th roots of unity z = exp(-2 pi i f / n).
+template <class T>
+struct RationalKernel {
+  const FftPlan<T>* plan;
+  int64_t channels, order;
+  const T *a, *b;                          // (channels, order)
+  T* k;                                    // (n, channels)
+};
+template <class T>
+struct RationalKernelGradient {
+  const T* dk;
+  T *da, *db;                              // null: not wanted
+  bool add_da, add_db;
+};
+
+template <class T>
+struct SpectralKernels {
+  void (*rfft)(const RealTransform<T>&);
+  void (*irfft)(const RealTransform<T>&);  // to_t = edge X_0 + sum of Re(middle X_f exp(2 pi i f t / n)) ..., not divided by n
+  void (*long_convolution)(const LongConvolution<T>&);
+  void (*long_convolution_gradient)(const LongConvolution<T>&, const LongConvolutionGradient<T>&);
+  void (*rational_kernel)(const RationalKernel<T>&);
+  void (*rational_kernel_gradient)(const RationalKernel<T>&, const RationalKernelGradient<T>&);
+};
+
 }  // namespace kernel
 
 // The products of the AVX-512 table in bf16.
@@ -202,6 +279,10 @@ struct Kernels {
   void (*convolution)(const kernel::Convolution&, const float* x, const float* weight, float* y, const Epilogue&);
   void (*convolution_input_gradient)(const kernel::Convolution&, const float* x, const float* dy, const float* weight, float* dx, const Epilogue&);
   void (*convolution_weight_gradient)(const kernel::Convolution&, const float* x, const float* dy, float* dweight, bool add);
+
+  // convolutions as long as the signal, in f32 and f64
+  kernel::SpectralKernels<float> spectral;
+  kernel::SpectralKernels<double> spectral_f64;
 
   // optimisers
   void (*adamw)(int64_t n, const kernel::AdamW&, float* w, const float* g, float* m, float* v);

@@ -511,6 +511,7 @@ def make_positions():
     return out, {"buckets": 32, "max_distance": 128}
 
 
+<<<<<<< HEAD
 def make_conv():
     source, out, texts = Source(9), {}, {}
 
@@ -563,11 +564,36 @@ def make_vqvae():
                 "after.counts": decay * p["codebook.counts"] + (1 - decay) * chosen.sum(0),
                 "after.sums": decay * p["codebook.sums"] + (1 - decay) * chosen.T @ z.detach().reshape(-1, sizes["code_width"])})
     return out, {**sizes, "codes": codes, "commitment": commitment, "decay": decay}
+=======
+def rational_transfer(u, a, b, skip):   # Parnichkun et al. 2024 without delay: the kernel from roots of unity of length L, the product on 2L
+    length = u.shape[1]
+    numerator = torch.fft.rfft(b, n=length)
+    denominator = torch.fft.rfft(torch.cat([torch.ones_like(a[:, :1]), a], 1), n=length)
+    k = torch.fft.irfft(numerator / denominator, n=length)
+    x = u.transpose(1, 2)
+    y = torch.fft.irfft(torch.fft.rfft(x, n=2 * length) * torch.fft.rfft(k, n=2 * length), n=2 * length)[..., :length]
+    return y.transpose(1, 2) + skip * u
+
+
+def make_rational_transfer():
+    source, out = Source(9), {}
+    for name, batch, length, channels, order in (("odd", 3, 63, 5, 4), ("even", 2, 64, 17, 8), ("prime", 1, 37, 3, 6), ("one", 1, 33, 1, 1)):
+        inputs = dict(u=source.normal(batch, length, channels), a=source.uniform(channels, order, low=-0.9 / order, high=0.9 / order),
+                      b=source.normal(channels, order), skip=source.normal(channels))
+        dy = source.normal(batch, length, channels)
+        y, gradients = differentiate(rational_transfer, dy, **inputs)
+        out.update(prefixed(name, {**inputs, "dy": dy, "y": y, **gradients}))
+    return out, {}
+>>>>>>> b5785869358ec2f9628cd8ed459529bb9100e90a
 
 
 FILES = {"ops": make_ops, "attention": make_attention, "positions": make_positions, "cross_entropy": make_cross_entropy,
          "block": make_block, "gpt2": make_gpt2, "adamw": make_adamw, "sgd": make_sgd, "lamb": make_lamb,
+<<<<<<< HEAD
          "conv": make_conv, "vqvae": make_vqvae}
+=======
+         "rational_transfer": make_rational_transfer}
+>>>>>>> b5785869358ec2f9628cd8ed459529bb9100e90a
 
 
 def compare(path, data):
