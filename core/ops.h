@@ -102,8 +102,6 @@ std::vector<float> alibi_slopes(int64_t heads);
 // T5's bucket of key - query (Raffel et al. 2020): half of the buckets exact, half logarithmic; one direction (causal) or both
 int32_t t5_bucket(int64_t key_minus_query, bool both_directions, int64_t buckets, int64_t max_distance);
 
-<<<<<<< HEAD
-
 // --- convolution (ops_conv.cpp). Pictures are channel-last: (B, H, W, C).
 struct PerAxis {
   PerAxis(int64_t both) : y(both), x(both) {}
@@ -135,7 +133,7 @@ Tensor stop_gradient(const Tensor& x);                           // sg[x]: the s
 Tensor straight_through(const Tensor& x, const Tensor& q);       // x + sg[q - x]: q forward, the identity backward (Bengio et al. 2013)
 // For each row of x (..., D) the number of the nearest row of codebook (K, D), the first of equals: i32 (...). No gradient.
 Tensor nearest(const Tensor& x, const Tensor& codebook);
-=======
+
 // --- along time (ops_fft.cpp): signals (B, T, C). Errors of a transform are about 1e-7 of the signal's norm, at any length.
 // Real Fourier transform of x followed by zeros up to n >= T: X_f = sum over t of x_t exp(-2 pi i f t / n), f = 0 .. n/2, as rows of real parts
 // and rows of imaginary parts: (B, n/2 + 1, 2, C). Any n; products of 2, 3 and 5 are quickest.
@@ -150,6 +148,5 @@ Tensor long_convolution(const Tensor& u, const Tensor& k, const Tensor& skip = {
 Tensor rational_kernel(const Tensor& a, const Tensor& b, int64_t length);
 // The layer: long_convolution(u, rational_kernel(a, b, T), skip)
 Tensor rational_transfer(const Tensor& u, const Tensor& a, const Tensor& b, const Tensor& skip = {});
->>>>>>> b5785869358ec2f9628cd8ed459529bb9100e90a
 
 }  // namespace qd

@@ -37,15 +37,12 @@ namespace {
 #include "core/kernels/attention.inl"     // attention: blocks of keys, online softmax
 #include "core/kernels/attention_few.inl"        // the same for a few queries, as in generation
 #include "core/kernels/attention_backward.inl"   // its gradient
-<<<<<<< HEAD
 #include "core/kernels/conv_pack.inl"     // convolution: image patches as operands
 #include "core/kernels/conv.inl"          // convolution and the gradient of its input, which is the transposed convolution
 #include "core/kernels/conv_gradient.inl" // the gradient of its weight
-=======
 #include "core/kernels/fft.inl"           // Fourier transforms along time, channels as lanes
 #include "core/kernels/long_convolution.inl"     // kernels as long as the signal, and their gradients
 #include "core/kernels/rational.inl"      // real transforms, kernels of rational transfer functions
->>>>>>> b5785869358ec2f9628cd8ed459529bb9100e90a
 #include "core/kernels/optimiser.inl"     // AdamW, LAMB's direction, momentum
 
 }  // namespace
@@ -79,14 +76,11 @@ const Kernels table = {
     .attention = attention,
     .attention_gradient = attention_gradient,
     .attention_probabilities = attention_probabilities,
-<<<<<<< HEAD
     .convolution = convolution,
     .convolution_input_gradient = convolution_input_gradient,
     .convolution_weight_gradient = convolution_weight_gradient,
-=======
     .spectral = spectral_kernels<float>,
     .spectral_f64 = spectral_kernels<double>,
->>>>>>> b5785869358ec2f9628cd8ed459529bb9100e90a
     .adamw = adamw,
     .adam_direction = adam_direction,
     .momentum = momentum,

@@ -511,7 +511,6 @@ def make_positions():
     return out, {"buckets": 32, "max_distance": 128}
 
 
-<<<<<<< HEAD
 def make_conv():
     source, out, texts = Source(9), {}, {}
 
@@ -564,7 +563,8 @@ def make_vqvae():
                 "after.counts": decay * p["codebook.counts"] + (1 - decay) * chosen.sum(0),
                 "after.sums": decay * p["codebook.sums"] + (1 - decay) * chosen.T @ z.detach().reshape(-1, sizes["code_width"])})
     return out, {**sizes, "codes": codes, "commitment": commitment, "decay": decay}
-=======
+
+
 def rational_transfer(u, a, b, skip):   # Parnichkun et al. 2024 without delay: the kernel from roots of unity of length L, the product on 2L
     length = u.shape[1]
     numerator = torch.fft.rfft(b, n=length)
@@ -584,16 +584,12 @@ def make_rational_transfer():
         y, gradients = differentiate(rational_transfer, dy, **inputs)
         out.update(prefixed(name, {**inputs, "dy": dy, "y": y, **gradients}))
     return out, {}
->>>>>>> b5785869358ec2f9628cd8ed459529bb9100e90a
 
 
 FILES = {"ops": make_ops, "attention": make_attention, "positions": make_positions, "cross_entropy": make_cross_entropy,
          "block": make_block, "gpt2": make_gpt2, "adamw": make_adamw, "sgd": make_sgd, "lamb": make_lamb,
-<<<<<<< HEAD
-         "conv": make_conv, "vqvae": make_vqvae}
-=======
+         "conv": make_conv, "vqvae": make_vqvae,
          "rational_transfer": make_rational_transfer}
->>>>>>> b5785869358ec2f9628cd8ed459529bb9100e90a
 
 
 def compare(path, data):
