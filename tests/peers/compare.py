@@ -51,16 +51,16 @@ GPT_SMALL, GPT, GPT2 = "gpt 0.8 M (L4 H4 D128 T64 B12)", "gpt 12.3 M (L6 H6 D384
 DEEP = "deepnorm 1000 layers (D32 T32 B8)"
 MODELS = [
     Work("gpt-0.8M", "training step, GPT 0.8 M", GPT_SMALL, ("gpt-0.8M",), 1.5),
-    Work("gpt-0.8M-bf16", "the same, bf16", GPT_SMALL, ("gpt-0.8M",), 1.5, "bf16"),
+    Work("gpt-0.8M-bf16", "training step, GPT 0.8 M, bf16", GPT_SMALL, ("gpt-0.8M",), 1.5, "bf16"),
     Work("gpt-12.3M", "training step, GPT 12.3 M", GPT, ("gpt-12.3M",), 1.3, memory=True),
-    Work("gpt-12.3M-bf16", "the same, bf16", GPT, ("gpt-12.3M",), 1.3, "bf16"),
+    Work("gpt-12.3M-bf16", "training step, GPT 12.3 M, bf16", GPT, ("gpt-12.3M",), 1.3, "bf16"),
     Work("gpt-124M", "training step, GPT-2 124 M", GPT2, ("gpt-124M",), 1.2, slow=True),
-    Work("gpt-124M-bf16", "the same, bf16", GPT2, ("gpt-124M",), 1.2, "bf16", slow=True),
+    Work("gpt-124M-bf16", "training step, GPT-2 124 M, bf16", GPT2, ("gpt-124M",), 1.2, "bf16", slow=True),
     Work("deepnorm-1000", "training step, DeepNorm, 1000 layers", DEEP, ("deepnorm-1000",), 4, slow=True),
     Work("generation-12.3M", "generation, GPT 12.3 M, one sequence", "generation 12.3 M", ("generation-12.3M",), 2),
     Work("attention-4096", "causal attention, 4096 tokens, with gradient", "attention forward, backward 4096", ("attention-4096",), 4, memory=True),
     Work("vqvae", "training step, VQ-VAE 64x64, batch 32", "vq-vae 64x64 (B32)", ("vqvae-nchw", "vqvae-nhwc"), 1.3),
-    Work("vqvae-bf16", "the same, bf16", "vq-vae 64x64 (B32)", ("vqvae-nchw", "vqvae-nhwc"), 1.3, "bf16"),
+    Work("vqvae-bf16", "training step, VQ-VAE 64x64, batch 32, bf16", "vq-vae 64x64 (B32)", ("vqvae-nchw", "vqvae-nhwc"), 1.3, "bf16"),
     Work("rtf-16384", "RTF layer, length 16384, with gradient", "rtf layer (B8 D64 N16 L16384)", ("rtf-16384",), 2),
     Work("rtf-1024", "RTF layer, length 1024, with gradient", "rtf layer (B8 D64 N16 L1024)", ("rtf-1024",), 2),
 ]
@@ -236,7 +236,7 @@ def compare_model(sides, work, rounds):
     result_line(work.text, name, [r[key] for r in ours], [r[key] for r in counted], unit, work.target, problem, key == "rate")
     if work.memory:
         mine = [row["process_mib"] for row in ours if "process_mib" in row]
-        result_line("its memory", name, mine, [row["process_mib"] for row in counted], "MiB", 1.5, problem, False)
+        result_line(work.text + ": memory", name, mine, [row["process_mib"] for row in counted], "MiB", 1.5, problem, False)
 
 
 def processor():
