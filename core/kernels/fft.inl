@@ -225,13 +225,6 @@ struct Nothing {
   void operator()(int64_t, int64_t) const {}
 };
 
-// Whole transforms of any length: x (plan.n) = the spectrum of load(t), its frequencies where plan.position says; and back, not divided by n.
-// Where the length has other factors than 2, 3, 5: X_f = c_f sum over t of conj(c_{f-t}) (c_t x_t), c_j = exp(-i pi j^2 / n) (Bluestein 1970).
-template <class T, class Load>
-void spectrum(const FftPlan<T>& plan, Point<T>* x, Load load);
-template <class T, class Load, class Store>
-void through_convolution(const FftPlan<T>& plan, Load load, Store store);
-
 // Memory for n points that no other thread uses.
 template <class T>
 class Points {
@@ -246,6 +239,8 @@ class Points {
   Point<T>* data_;
 };
 
+// A transform whose length has other factors than 2, 3 and 5, from load(t) to store(f, X_f), by a convolution (Bluestein 1970):
+// X_f = c_f sum over t of conj(c_{f-t}) c_t x_t, c_j = exp(-i pi j^2 / n).
 template <class T, class Load, class Store>
 void through_convolution(const FftPlan<T>& plan, Load load, Store store) {
   const FftPlan<T>& inner = *plan.inner;
@@ -259,6 +254,8 @@ void through_convolution(const FftPlan<T>& plan, Load load, Store store) {
     if (f < plan.n) store(f, turn<false>(z, plan.chirp + 2 * f));
   });
 }
+
+// Whole transforms of any length: x (plan.n) = the spectrum of load(t), its frequencies where plan.position says; and back, not divided by n.
 template <class T, class Load>
 void spectrum(const FftPlan<T>& plan, Point<T>* x, Load load) {
   if (plan.inner) return through_convolution(plan, load, [x](int64_t f, const Point<T>& z) { x[f] = z; });

@@ -182,7 +182,7 @@ struct RealTransform {
 // y_t = sum over j <= t of k_j u_{t-j} + skip u_t
 template <class T>
 struct LongConvolution {
-  const FftPlan<T>* plan;                  // n >= time + taps - 1, so that nothing wraps around into the result
+  const FftPlan<T>* plan;                  // n = fft_size(time + taps - 1): nothing wraps around into the result
   int64_t batch, time, channels, taps;     // 1 <= taps <= time
   const T* u;                              // (batch, time, channels)
   const T* k;                              // (taps, channels)
