@@ -34,7 +34,7 @@ void check(const std::string& name, const Case& c) {
       [&](const Arrays& x) {
         return reference::attention<double>({x[0]}, {x[1], beside}, {x[1], beside + kv_width}, c.o, c.buckets ? &x[2] : nullptr);
       },
-      x, {2e-6, 5e-6});
+      x, {2e-6, c.buckets ? 1e-5 : 5e-6});   // gradients of a bucket are sums of many terms that nearly cancel
 }
 
 }  // namespace
@@ -76,8 +76,8 @@ TEST_CASE("attention of few queries: masks, padding, biases, rotation, scale, an
       rotary.o.rotary = rotary_table(150, 64);
       check("rotary", rotary);
       Case all = table;
-      all.o.lengths = {130, 1, 0}, all.o.slopes = {0.5f, 0.25f, 0.1f, 0}, all.o.rotary = rotary_table(170, 34), all.o.scale = 0.3f;
-      check("everything", all);
+      all.o.max_distance = 160, all.o.lengths = {150, 40, 0}, all.o.slopes = {0.5f, 0.25f, 0.1f, 0}, all.o.rotary = rotary_table(170, 34), all.o.scale = 0.3f;
+      check(str("everything, offset ", offset, ", mask ", static_cast<int>(mask)), all);
     }
 }
 
