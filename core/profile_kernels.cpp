@@ -47,6 +47,12 @@ Work attending(const kernel::Attention& a, double products, double arrays) {
           {a.batch, a.heads, a.queries, a.keys, a.head_dim}};
 }
 
+Work convolving(const kernel::Convolution& c) {
+  const auto pixels = static_cast<double>(c.batch * c.out_height * c.out_width), inputs = static_cast<double>(c.batch * c.height * c.width * c.in);
+  const auto taps = static_cast<double>(c.kernel_height * c.kernel_width * c.in), out = static_cast<double>(c.out);
+  return {2 * pixels * out * taps, 4 * (inputs + pixels * out + out * taps), {c.batch, c.out_height, c.out_width, c.out, c.in, c.kernel_height * c.kernel_width}};
+}
+
 }  // namespace
 
 const Kernels& profiled(const Kernels& kernels) {
@@ -88,6 +94,9 @@ const Kernels& profiled(const Kernels& kernels) {
     return attending(a, 5, 4);
   });
   time<&K::attention_probabilities>(table, "attention_probabilities", [](const kernel::Attention& a, auto) { return attending(a, 1, 1); });
+  time<&K::convolution>(table, "convolution", [](const kernel::Convolution& c, auto...) { return convolving(c); });
+  time<&K::convolution_input_gradient>(table, "convolution_input_gradient", [](const kernel::Convolution& c, auto...) { return convolving(c); });
+  time<&K::convolution_weight_gradient>(table, "convolution_weight_gradient", [](const kernel::Convolution& c, auto...) { return convolving(c); });
   time<&K::adamw>(table, "adamw", [](int64_t n, auto...) { return floats(7, n); });
   time<&K::adam_direction>(table, "adam_direction", [](int64_t n, auto...) { return floats(7, n); });
   time<&K::momentum>(table, "momentum", [](int64_t n, auto...) { return floats(5, n); });
