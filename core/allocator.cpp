@@ -57,14 +57,14 @@ Pool& pool() {
   return instance;
 }
 
+}  // namespace
+
 void* system_memory(size_t bytes) {
   if (bytes < huge_page) return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
   void* memory = std::aligned_alloc(huge_page, (bytes + huge_page - 1) / huge_page * huge_page);
   if (memory) madvise(memory, bytes, MADV_HUGEPAGE);
   return memory;
 }
-
-}  // namespace
 
 void* allocate(size_t bytes) {
   QD_CHECK(bytes < (size_t{1} << 60), "memory", str("expected a size below 2^60 bytes, got ", bytes));

@@ -11,6 +11,9 @@ namespace qd {
 void* allocate(size_t bytes);
 void deallocate(void* memory, size_t bytes) noexcept;   // `bytes` as it was asked for
 
+// The same straight from the system, neither kept nor counted: in huge pages where it is large, null where there is none. free() gives it back.
+void* system_memory(size_t bytes);
+
 struct MemoryUse {
   int64_t active;   // bytes handed out now, rounded up to their size classes
   int64_t peak;     // the largest `active` since the start or reset_peak()

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "core/error.h"
 
@@ -34,8 +35,9 @@ double quota() {
   return 1e9;
 }
 
-// The team: worker threads that live as long as the program. A loop is published in one place; the caller takes pieces of it at
-// once, and workers that are awake join in and take theirs. Nobody waits for a thread that has not begun: on a machine that
+// The team: worker threads that live as long as the program. A loop is published in one place, cut into one share of neighbouring pieces
+// for each thread; the caller begins with its share at once, workers that are awake join in with theirs, and who is done helps with
+// what is left of the others'. So a thread meets the same memory again in the next loop, mostly. Nobody waits for a thread that has not begun: on a machine that
 // does other things as well, a worker without a processor costs nothing, where a barrier would stand still for a time slice.
 class Team {
  public:
@@ -45,12 +47,17 @@ class Team {
     const std::unique_lock<std::mutex> one(owner_, std::try_to_lock);
     if (!one.owns_lock()) return false;
     while (static_cast<int>(workers_) < limit - 1) std::thread([this, id = ++workers_] { work(id); }).detach();
+    if (static_cast<int>(shares_.size()) < limit) shares_ = std::vector<Share>(static_cast<size_t>(limit));
+    for (int64_t i = 0; i < limit; ++i) {
+      Share& share = shares_[static_cast<size_t>(i)];
+      share.next.store(count * i / limit, std::memory_order_relaxed);
+      share.end = count * (i + 1) / limit;
+    }
     n_ = n, count_ = count, helpers_ = limit - 1, body_ = body, context_ = context;
-    next_.store(0, std::memory_order_relaxed);
     open_.store(true);      // sequentially consistent, as is inside_: a worker sees the loop open or the caller sees the worker inside
     loops_.fetch_add(1);
     if (asleep_.load() > 0) loops_.notify_all();
-    take_pieces();
+    take_pieces(0);
     open_.store(false);
     for (int patience = spins; inside_.load() > 0 && patience > 0; --patience) pause();
     for (int still; (still = inside_.load()) > 0;) inside_.wait(still);   // sleeps, so that the workers get this processor if need be
@@ -76,18 +83,21 @@ class Team {
       }
       seen = loops_.load();
       inside_.fetch_add(1);
-      if (open_.load() && id <= helpers_) take_pieces();
+      if (open_.load() && id <= helpers_) take_pieces(id);
       if (inside_.fetch_sub(1) == 1) inside_.notify_all();
     }
   }
 
-  void take_pieces() {
-    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) try {
-        body_(context_, n_ * i / count_, n_ * (i + 1) / count_);
-      } catch (...) {
-        const std::lock_guard<std::mutex> guard(error_lock_);
-        if (!error_) error_ = std::current_exception();
-      }
+  void take_pieces(int self) {
+    for (int turn = 0; turn <= helpers_; ++turn) {
+      Share& share = shares_[static_cast<size_t>((self + turn) % (helpers_ + 1))];
+      for (int64_t i; (i = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) try {
+          body_(context_, n_ * i / count_, n_ * (i + 1) / count_);
+        } catch (...) {
+          const std::lock_guard<std::mutex> guard(error_lock_);
+          if (!error_) error_ = std::current_exception();
+        }
+    }
   }
 
   static void pause() {
@@ -96,14 +106,19 @@ class Team {
 #endif
   }
 
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};   // the next piece to take
+    int64_t end = 0;
+  };
+
   std::mutex owner_, error_lock_;
   int workers_ = 0;
   int64_t n_ = 0, count_ = 0;   // the loop: written while nobody is inside
   int helpers_ = 0;
+  std::vector<Share> shares_;
   RangeBody body_ = nullptr;
   void* context_ = nullptr;
   std::exception_ptr error_;
-  alignas(64) std::atomic<int64_t> next_{0};      // the next piece to take
   alignas(64) std::atomic<int> loops_{0};    // how many loops have been published; workers wait here
   alignas(64) std::atomic<int> inside_{0};        // workers that may be looking at the loop
   alignas(64) std::atomic<bool> open_{false};

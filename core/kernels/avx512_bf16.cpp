@@ -8,6 +8,7 @@
 
 #include <immintrin.h>
 
+#include "core/allocator.h"
 #include "core/kernels/table.h"
 #include "core/parallel.h"
 

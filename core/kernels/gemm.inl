@@ -13,6 +13,7 @@ constexpr int64_t block_depth = 1024;        // deep, because each further block
 constexpr int64_t deepest_bf16 = 2 * block_depth;
 constexpr int64_t block_rows = 192;
 constexpr int64_t packed_elements = 1 << 20; // most of A or of B that is packed at a time: a part of L3
+constexpr int64_t alone_elements = 1 << 16;  // of A, which stays in L2 while panel after panel of B passes
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
@@ -20,7 +21,7 @@ inline int64_t cost(int64_t m, int64_t n, int64_t k) { return m * n * k / (2 * W
 
 template <class A, class B>
 void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, const B& b, const Output& out, bool parallel) {
-  const bool alone = B::alone && m <= block_rows;   // each panel serves one task, which packs it for itself
+  const bool alone = B::alone && (m <= block_rows || m * k <= alone_elements);   // each panel serves one task, which packs it for itself
   const int64_t depth_step = round_up(pieces(k, pieces(k, deepest)), W);
   const int64_t rows_step = A::packs ? round_up(packed_elements / depth_step, block_rows) : m;
   const int64_t cols_step = B::packs ? round_up(packed_elements / depth_step, panel_width) : n;
@@ -52,8 +53,8 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
           });
         }
 
-        int64_t tall = block_rows;
-        while (!alone && tall > 12 && pieces(rows, tall) * panels < 64) tall /= 2;   // enough tasks for all threads
+        int64_t tall = alone ? rows : block_rows;
+        while (!alone && tall > 12 && pieces(rows, tall) * panels < (tall > 24 ? 64 : 8)) tall /= 2;   // enough tasks for all threads
         tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
         const int64_t blocks = pieces(rows, tall);
         run_tasks(parallel, blocks * panels, [&](int64_t task) {
