@@ -34,6 +34,16 @@ GEMMS = [
     "gemm batch 48 NN attention pv 256x64x256", "gemm NN one row 1x1536x384", "gemm NT one row 1x8192x384",
 ]
 
+SMALL = ["gemm NN 64^3", "gemm NT attention qk 256x256x64", "gemm NN attention pv 256x64x256"] + [g for g in GEMMS if " batch " in g]
+LARGE = GEMMS[2:11]                             # from 512^3 up: where rounding to bf16 should pay
+GEMM_TARGETS = {name: 1.2 for name in SMALL}    # of the others: 0.85, and 0.95 on average
+# key: the rows, our precision, the peer's library (empty: the better one); peers compute in f32
+PRODUCTS = {
+    "gemm": (GEMMS[:13], "f32", "oneDNN"),
+    "gemm-small": (SMALL + GEMMS[-2:], "f32", ""),
+    "gemm-bf16": (LARGE, "bf16", "oneDNN"),
+}
+
 
 @dataclass
 class Work:
@@ -50,19 +60,19 @@ class Work:
 GPT_SMALL, GPT, GPT2 = "gpt 0.8 M (L4 H4 D128 T64 B12)", "gpt 12.3 M (L6 H6 D384 T256 B8)", "gpt-2 124 M (L12 H12 D768 T64 B4)"
 DEEP = "deepnorm 1000 layers (D32 T32 B8)"
 MODELS = [
-    Work("gpt-0.8M", "training step, GPT 0.8 M", GPT_SMALL, ("gpt-0.8M",), 1.5),
+    Work("gpt-0.8M", "training step, GPT 0.8 M", GPT_SMALL, ("gpt-0.8M",), 2.2),
     Work("gpt-0.8M-bf16", "training step, GPT 0.8 M, bf16", GPT_SMALL, ("gpt-0.8M",), 1.5, "bf16"),
-    Work("gpt-12.3M", "training step, GPT 12.3 M", GPT, ("gpt-12.3M",), 1.3, memory=True),
-    Work("gpt-12.3M-bf16", "training step, GPT 12.3 M, bf16", GPT, ("gpt-12.3M",), 1.3, "bf16"),
-    Work("gpt-124M", "training step, GPT-2 124 M", GPT2, ("gpt-124M",), 1.2, slow=True),
+    Work("gpt-12.3M", "training step, GPT 12.3 M", GPT, ("gpt-12.3M",), 1.4, memory=True),
+    Work("gpt-12.3M-bf16", "training step, GPT 12.3 M, bf16", GPT, ("gpt-12.3M",), 1.5, "bf16"),
+    Work("gpt-124M", "training step, GPT-2 124 M", GPT2, ("gpt-124M",), 2.5, slow=True),
     Work("gpt-124M-bf16", "training step, GPT-2 124 M, bf16", GPT2, ("gpt-124M",), 1.2, "bf16", slow=True),
-    Work("deepnorm-1000", "training step, DeepNorm, 1000 layers", DEEP, ("deepnorm-1000",), 4, slow=True),
+    Work("deepnorm-1000", "training step, DeepNorm, 1000 layers", DEEP, ("deepnorm-1000",), 6, slow=True),
     Work("generation-12.3M", "generation, GPT 12.3 M, one sequence", "generation 12.3 M", ("generation-12.3M",), 2),
-    Work("attention-4096", "causal attention, 4096 tokens, with gradient", "attention forward, backward 4096", ("attention-4096",), 4, memory=True),
+    Work("attention-4096", "causal attention, 4096 tokens, with gradient", "attention forward, backward 4096", ("attention-4096",), 2, memory=True),
     Work("vqvae", "training step, VQ-VAE 64x64, batch 32", "vq-vae 64x64 (B32)", ("vqvae-nchw", "vqvae-nhwc"), 1.3),
-    Work("vqvae-bf16", "training step, VQ-VAE 64x64, batch 32, bf16", "vq-vae 64x64 (B32)", ("vqvae-nchw", "vqvae-nhwc"), 1.3, "bf16"),
-    Work("rtf-16384", "RTF layer, length 16384, with gradient", "rtf layer (B8 D64 N16 L16384)", ("rtf-16384",), 2),
-    Work("rtf-1024", "RTF layer, length 1024, with gradient", "rtf layer (B8 D64 N16 L1024)", ("rtf-1024",), 2),
+    Work("vqvae-bf16", "training step, VQ-VAE 64x64, batch 32, bf16", "vq-vae 64x64 (B32)", ("vqvae-nchw", "vqvae-nhwc"), 1.5, "bf16"),
+    Work("rtf-16384", "RTF layer, length 16384, with gradient", "rtf layer (B8 D64 N16 L16384)", ("rtf-16384",), 8),
+    Work("rtf-1024", "RTF layer, length 1024, with gradient", "rtf layer (B8 D64 N16 L1024)", ("rtf-1024",), 3.5),
 ]
 
 
@@ -192,23 +202,31 @@ def result_line(text, peer, ours, theirs, unit, target, problem, larger_is_bette
     line(text, peer, mine, other, ratio or problem, f"{target:g}")
 
 
-def compare_gemms(sides, rounds):
-    ours, theirs, problem = {name: [] for name in GEMMS}, {name: {} for name in GEMMS}, ""
+def compare_gemms(sides, rounds, names, precision, library):
+    """Rows of products. `library`: the one peer; empty: the better of them. The last row is the geometric mean of all."""
+    ours, theirs, problem = {name: [] for name in names}, {name: {} for name in names}, ""
+    label = "gemm" if precision == "f32" else f"gemm-{precision}"
     for number in range(rounds):
-        note(f"gemm: round {number + 1} of {rounds}")
-        mine, why = attempt(sides.bench, GEMMS)
-        for name, row in (mine or {}).items():
-            ours[name].append(row["rate"])
+        note(f"{label}: round {number + 1} of {rounds}")
+        mine, why = attempt(sides.bench, names, precision)
+        for name in names if mine else []:
+            ours[name].append(mine[name]["rate"])
         other, why_not = attempt(sides.gemm)
-        for name, rates in (other or {}).items():
-            for library, rate in rates.items():
-                theirs[name].setdefault(library, []).append(rate)
+        for name in names if other else []:
+            for peer, rate in other[name].items():
+                theirs[name].setdefault(peer, []).append(rate)
         problem = problem or why or why_not
         if why and why_not:
             break
-    for name in GEMMS:
-        best = max(theirs[name], key=lambda library: statistics.median(theirs[name][library]), default="oneDNN, OpenBLAS")   # the better peer
-        result_line(name, best, ours[name], theirs[name].get(best, []), "GFLOP/s", 1, problem)
+    ratios, end = [], "" if precision == "f32" else f", {precision}"
+    for name in names:
+        best = library or max(theirs[name], key=lambda peer: statistics.median(theirs[name][peer]), default="oneDNN, OpenBLAS")
+        rates = theirs[name].get(best, [])
+        if ours[name] and rates:
+            ratios.append(statistics.median(ours[name]) / statistics.median(rates))
+        result_line(name + end, best, ours[name], rates, "GFLOP/s", GEMM_TARGETS.get(name, 0.85) if precision == "f32" else 1.7, problem)
+    if ratios:
+        line(f"the {len(ratios)} products above{end}: geometric mean", library or "the better", "", "", f"{statistics.geometric_mean(ratios):.2f}", "")
 
 
 def compare_model(sides, work, rounds):
@@ -236,7 +254,7 @@ def compare_model(sides, work, rounds):
     result_line(work.text, name, [r[key] for r in ours], [r[key] for r in counted], unit, work.target, problem, key == "rate")
     if work.memory:
         mine = [row["process_mib"] for row in ours if "process_mib" in row]
-        result_line(work.text + ": memory", name, mine, [row["process_mib"] for row in counted], "MiB", 1.5, problem, False)
+        result_line(work.text + ": memory", name, mine, [row["process_mib"] for row in counted], "MiB", 2, problem, False)
 
 
 def processor():
@@ -250,13 +268,13 @@ def processor():
 
 
 def chosen(names):
-    keys = ["gemm"] + [work.key for work in MODELS]
+    keys = [*PRODUCTS] + [work.key for work in MODELS]
     for name in names:
         if not any(name in key for key in keys):
             near = difflib.get_close_matches(name, keys, 1)
             stop(f"expected a row, got '{name}'", f"did you mean {near[0]}?" if near else f"the rows are {', '.join(keys)}")
     wanted = [key for key in keys if not names or key in names or any(name in key for name in names if name not in keys)]
-    return "gemm" in wanted, [work for work in MODELS if work.key in wanted]
+    return [key for key in PRODUCTS if key in wanted], [work for work in MODELS if work.key in wanted]
 
 
 def main():
@@ -271,7 +289,7 @@ def main():
         stop("expected --rounds and --threads of at least 1", "leave them out for the defaults")
     gemms, models = chosen(options.rows)
     if options.list:
-        print("\n".join((["gemm"] if gemms else []) + [work.key for work in models]))
+        print("\n".join(gemms + [work.key for work in models]))
         return
     if not (BIN / "bench").exists():
         stop(f"expected {BIN / 'bench'}, there is none", "make bin/bench")
@@ -283,8 +301,8 @@ def main():
         note(f"warning: the load is {busy:.1f}: others use this machine, ratios will be noisy")
     line("work", "peer", "ours", "theirs", "ratio", "target")
     line("---", "---", "---", "---", "---", "---")
-    if gemms:
-        compare_gemms(sides, 1 if options.quick else 2 * options.rounds)
+    for key in gemms:
+        compare_gemms(sides, 1 if options.quick else 2 * options.rounds, *PRODUCTS[key])
     for work in models:
         compare_model(sides, work, options.rounds)
     if sides.machine:
