@@ -9,6 +9,7 @@
 #include <fstream>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -46,7 +47,10 @@ class Team {
   bool run(int64_t n, int64_t count, int limit, RangeBody body, void* context) {
     const std::unique_lock<std::mutex> one(owner_, std::try_to_lock);
     if (!one.owns_lock()) return false;
-    while (static_cast<int>(workers_) < limit - 1) std::thread([this, id = ++workers_] { work(id); }).detach();
+    try {
+      for (; workers_ < limit - 1; ++workers_) std::thread([this, id = workers_ + 1] { work(id); }).detach();
+    } catch (const std::system_error&) {   // no more threads for this process: those that are there share the work
+    }
     if (static_cast<int>(shares_.size()) < limit) shares_ = std::vector<Share>(static_cast<size_t>(limit));
     for (int64_t i = 0; i < limit; ++i) {
       Share& share = shares_[static_cast<size_t>(i)];

@@ -1,4 +1,6 @@
 // The kernel table while profiling: each entry looks at the clock and calls the real one. A kernel without a line here is not timed.
+#include <cmath>
+
 #include "core/kernels/table.h"
 #include "core/profile.h"
 
@@ -26,6 +28,26 @@ void time(Kernels& table, const char* name, F work) {
   table.*entry = Timed<entry>::call;
 }
 
+// The same for the tables within the table: transforms in f32 and in f64.
+template <auto part, auto entry>
+struct TimedPart;
+template <class S, S Kernels::*part, class... A, void (*S::*entry)(A...)>
+struct TimedPart<part, entry> {
+  static inline const char* name = nullptr;
+  static inline Work (*work)(A...) = nullptr;
+  static void call(A... a) {
+    const Profile scope(name, work(a...));
+    (real->*part.*entry)(a...);
+  }
+};
+
+template <auto part, auto entry, class F>
+void time(Kernels& table, const char* name, F work) {
+  TimedPart<part, entry>::name = name;
+  TimedPart<part, entry>::work = work;
+  table.*part.*entry = TimedPart<part, entry>::call;
+}
+
 Work floats(double arrays, int64_t n) { return {0, 4 * arrays * static_cast<double>(n), {n}}; }
 Work floats(double arrays, int64_t rows, int64_t cols) { return {0, 4 * arrays * static_cast<double>(rows * cols), {rows, cols}}; }
 
@@ -51,6 +73,41 @@ Work convolving(const kernel::Convolution& c) {
   const auto pixels = static_cast<double>(c.batch * c.out_height * c.out_width), inputs = static_cast<double>(c.batch * c.height * c.width * c.in);
   const auto taps = static_cast<double>(c.kernel_height * c.kernel_width * c.in), out = static_cast<double>(c.out);
   return {2 * pixels * out * taps, 4 * (inputs + pixels * out + out * taps), {c.batch, c.out_height, c.out_width, c.out, c.in, c.kernel_height * c.kernel_width}};
+}
+
+// `transforms` of real signals, 2.5 n log2 n operations each, as is customary; `numbers` that are read or written.
+template <class T>
+Work transforming(const kernel::FftPlan<T>& plan, int64_t transforms, int64_t numbers, const Shape& sizes) {
+  const auto n = static_cast<double>(plan.n);
+  return {2.5 * static_cast<double>(transforms) * n * std::log2(n), static_cast<double>(sizeof(T)) * static_cast<double>(numbers), sizes};
+}
+template <class T>
+Work transforming(const kernel::RealTransform<T>& r) {
+  return transforming(*r.plan, r.batch * r.channels, r.batch * r.channels * (r.time + 2 * (r.plan->n / 2 + 1)), {r.batch, r.time, r.channels});
+}
+
+template <auto part, class T>
+void time_transforms(Kernels& table) {
+  using S = kernel::SpectralKernels<T>;
+  time<part, &S::rfft>(table, "rfft", [](const kernel::RealTransform<T>& r) { return transforming(r); });
+  time<part, &S::irfft>(table, "irfft", [](const kernel::RealTransform<T>& r) { return transforming(r); });
+  time<part, &S::long_convolution>(table, "long_convolution", [](const kernel::LongConvolution<T>& c) {
+    return transforming(*c.plan, (2 * c.batch + 1) * c.channels, (2 * c.batch * c.time + c.taps) * c.channels, {c.batch, c.time, c.channels, c.taps});
+  });
+  time<part, &S::long_convolution_gradient>(
+      table, "long_convolution_gradient", [](const kernel::LongConvolution<T>& c, const kernel::LongConvolutionGradient<T>& g) {
+        const bool k = g.dk || g.dskip;
+        const int64_t signals = 1 + (g.du ? 1 : 0) + (k ? 1 : 0), kernels = (g.du ? 1 : 0) + (k ? 1 : 0);
+        return transforming(*c.plan, (signals * c.batch + kernels) * c.channels, (signals * c.batch * c.time + kernels * c.taps) * c.channels,
+                            {c.batch, c.time, c.channels, c.taps});
+      });
+  time<part, &S::rational_kernel>(table, "rational_kernel", [](const kernel::RationalKernel<T>& r) {
+    return transforming(*r.plan, 3 * r.channels, (2 * r.order + r.plan->n) * r.channels, {r.plan->n, r.channels, r.order});
+  });
+  time<part, &S::rational_kernel_gradient>(
+      table, "rational_kernel_gradient", [](const kernel::RationalKernel<T>& r, const kernel::RationalKernelGradient<T>&) {
+        return transforming(*r.plan, 5 * r.channels, (4 * r.order + r.plan->n) * r.channels, {r.plan->n, r.channels, r.order});
+      });
 }
 
 }  // namespace
@@ -97,6 +154,8 @@ const Kernels& profiled(const Kernels& kernels) {
   time<&K::convolution>(table, "convolution", [](const kernel::Convolution& c, auto...) { return convolving(c); });
   time<&K::convolution_input_gradient>(table, "convolution_input_gradient", [](const kernel::Convolution& c, auto...) { return convolving(c); });
   time<&K::convolution_weight_gradient>(table, "convolution_weight_gradient", [](const kernel::Convolution& c, auto...) { return convolving(c); });
+  time_transforms<&K::spectral, float>(table);
+  time_transforms<&K::spectral_f64, double>(table);
   time<&K::adamw>(table, "adamw", [](int64_t n, auto...) { return floats(7, n); });
   time<&K::adam_direction>(table, "adam_direction", [](int64_t n, auto...) { return floats(7, n); });
   time<&K::momentum>(table, "momentum", [](int64_t n, auto...) { return floats(5, n); });

@@ -113,6 +113,8 @@ void Module::pack() {
 const Arena& Module::arena() {
   pack();
   if (arena_.gradients.defined()) return arena_;
+  for (const Parameter* p : arena_.order)
+    QD_CHECK(p->value.needs_gradient(), "arena", str("expected parameters as they were packed, '", p->path(), "' was frozen since"), "freeze before pack()");
   arena_.gradients = zeros(arena_.values.shape());
   int64_t offset = 0;
   for (Parameter* p : arena_.order) {

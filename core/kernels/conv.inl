@@ -94,9 +94,10 @@ float* pack_weight(const Patches& a, const B& b, int64_t n, bool parallel) {
   return packed;
 }
 
-// One tap that neither moves nor skips pixels: a dense layer.
+// One tap that neither moves nor skips pixels, and no pixels that it does not reach (output_padding): a dense layer.
 inline bool is_dense(const Convolution& c) {
-  return c.kernel_height * c.kernel_width == 1 && c.stride_y * c.stride_x == 1 && c.padding_y + c.padding_x == 0 && !c.taps && !c.rectify;
+  return c.kernel_height * c.kernel_width == 1 && c.stride_y * c.stride_x == 1 && c.padding_y + c.padding_x == 0 && c.height == c.out_height &&
+         c.width == c.out_width && !c.taps && !c.rectify;
 }
 
 #if defined(__AVX512F__) && !defined(QD_BF16)

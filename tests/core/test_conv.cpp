@@ -201,6 +201,8 @@ TEST_CASE("conv_transpose2d: values and gradients") {
   check_transposed("gaps", {1, 4, 3, 5, 20, 2, 2}, {.stride = 3, .output_padding = {2, 0}}, {.activation = Activation::silu});
   check_transposed("dilated", {2, 4, 5, 3, 9, 3, 2}, {.stride = {2, 3}, .padding = {2, 0}, .dilation = {2, 3}, .output_padding = {1, 2}});
   check_transposed("1x1", {2, 4, 3, 17, 5, 1, 1}, {});
+  check_transposed("1x1, output padding", {2, 4, 3, 17, 20, 1, 1}, {.dilation = {3, 2}, .output_padding = {2, 1}});
+  check_transposed("1x1, few channels, output padding", {2, 4, 3, 17, 2, 1, 1}, {.dilation = 2, .output_padding = {0, 1}});
   check_transposed("empty batch", {0, 4, 4, 3, 2, 4, 4}, {.stride = 2, .padding = 1});
   check_transposed("several tasks", {4, 12, 12, 24, 3, 4, 4}, {.stride = 2, .padding = 1}, {.activation = Activation::relu});
 }

@@ -75,6 +75,38 @@ TEST_CASE("parallel: inside a loop, and in a thread that said so, loops run in p
   CHECK_FALSE(elsewhere);
 }
 
+TEST_CASE("parallel: loops of several threads at once, while the number of threads changes") {
+  const Threads scope(3);
+  std::atomic<int> wrong = 0;
+  std::atomic<bool> done = false;
+  const auto loops = [&](int first) {
+    std::vector<int> seen;
+    for (int round = 0; round < 3000; ++round) {
+      const int n = 1 + (first + round * 37) % 200, bad = round % 11 == 0 ? n / 2 : -1;
+      seen.assign(static_cast<size_t>(n), 0);
+      try {
+        parallel_tasks(n, [&](int64_t i) {
+          ++seen[static_cast<size_t>(i)];
+          if (i == bad) fail("task", "wrong");
+        });
+        if (bad >= 0) ++wrong;
+        for (const int times : seen) wrong += times != 1;
+      } catch (const Error&) {
+        if (bad < 0) ++wrong;
+      }
+    }
+  };
+  std::thread setter([&] {
+    for (int i = 0; !done; ++i) set_threads(1 + i % 7), std::this_thread::yield();
+  });
+  std::thread one([&] { loops(1); }), two([&] { loops(2); });
+  loops(3);
+  one.join(), two.join();
+  done = true;
+  setter.join();
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("parallel: denormals are zero in every thread") {
   const Threads scope(3);
   std::atomic<int> wrong = 0;

@@ -114,6 +114,17 @@ TEST_CASE("profile: ops and their kernels, forward and backward, after a step of
   CHECK(all[all.size() - 2].name == "outside of ops");
 }
 
+TEST_CASE("profile: transforms have their lines, forward and backward") {
+  Tensor u = ramp({2, 20, 3}), a = zeros({3, 4}), b = ramp({3, 4});
+  u.require_gradient(), b.require_gradient();
+  const auto all = lines(profiled_table([&] { sum(rational_transfer(u, a, b)).backward(), irfft(rfft(u.detach(), 20), 20); }));
+  for (const char* name : {"long_convolution", "rational_kernel"}) {
+    CHECK(calls(all, name, name) == 1);
+    CHECK(calls(all, str(name, " backward"), str(name, "_gradient")) == 1);
+  }
+  for (const char* name : {"rfft", "irfft"}) CHECK(calls(all, name, name) == 1);
+}
+
 TEST_CASE("profile: the lines add up to the whole, the slowest op first") {
   const Tensor a = ramp({64, 64}), b = ramp({64, 64});
   const auto all = lines(profiled_table([&] {
