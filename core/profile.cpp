@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -196,7 +197,9 @@ void profile_forward(const char* name, Pass pass, const Shape& shape) {
 }
 
 void start_profile(const std::string& trace) {
-  if (!trace.empty()) AtomicFile probe(trace);   // nothing stays of it: a path that cannot be written is told before the work
+  std::error_code ignored;
+  const bool pipe = std::filesystem::is_fifo(trace, ignored);      // whose reader would take the probe for the end
+  if (!trace.empty() && !pipe) AtomicFile probe(trace);   // nothing stays of it: a path that cannot be written is told before the work
   Collected& all = collected();
   if (is_profiling()) use_kernels(*all.kernels);
   {

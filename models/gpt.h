@@ -108,7 +108,7 @@ struct Block : Module {
   }
 };
 
-// What the blocks remember of a batch of sequences: see GPT::cache().
+// What the blocks remember of a batch of sequences: see GPT::cache(). A copy shares the memory: it must not be continued beside the first.
 struct Cache {
   std::vector<KVCache> blocks;
   int64_t length() const { return blocks.front().length; }   // tokens of each sequence so far
@@ -131,6 +131,8 @@ struct GPT : Module {
 
   // ids (B, T) -> (B, T, C). With a cache ids are the next T tokens of its sequences, and it holds them afterwards.
   Tensor hidden(const Tensor& ids, const Extent& extent = {}, Cache* cache = nullptr) const {
+    QD_CHECK(!cache || std::ssize(cache->blocks) == c.layers, "cache", str("expected one for ", c.layers, " blocks, got ", cache->blocks.size()),
+             "make it with cache() of this model");
     Tensor x = drop(wpe.add(wte(ids), cache ? cache->length() : 0));
     const bool recompute = training() && c.recompute > 0;
     const int64_t step = recompute ? c.recompute : c.layers;

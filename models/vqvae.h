@@ -97,12 +97,16 @@ struct VQVAE : Module {
   };
   // x (B, H, W, channels); H and W are multiples of 4. In training mode the codebook moves towards the batch.
   Losses losses(const Tensor& x) {
-    const Tensor z = encoder(x), codes = codebook.codes(), ids = nearest(z.detach(), codes);
+    if (!recomputing()) codes_ = codebook.codes();   // the second run of checkpoint() sees the codes of the first, which has moved them
+    const Tensor z = encoder(x), codes = codes_, ids = nearest(z.detach(), codes);
     const Tensor q = embedding(codes, ids);
     const Tensor picture = mse(decoder(straight_through(z, q)), x), distance = mse(z, q);
     if (training() && !recomputing()) codebook.update(z, ids);
     return {picture + distance * c.commitment, picture, distance, ids};
   }
+
+ private:
+  Tensor codes_;   // of the last losses()
 };
 
 }  // namespace qd

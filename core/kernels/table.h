@@ -274,7 +274,7 @@ struct Kernels {
   void (*attention)(const kernel::Attention&);
   void (*attention_gradient)(const kernel::Attention&, const kernel::AttentionGradient&);
   void (*attention_probabilities)(const kernel::Attention&, float* p);                                            // p (batch, heads, queries, keys); y unused
-  // The gradient of the input is also the forward pass of the transposed convolution: hence its epilogue (without `pre`; C is dx).
+  // The gradient of the input is also the forward pass of the transposed convolution: hence its epilogue (C is dx).
   // With `rectify` it needs x, and gets what relu lets through.
   void (*convolution)(const kernel::Convolution&, const float* x, const float* weight, float* y, const Epilogue&);
   void (*convolution_input_gradient)(const kernel::Convolution&, const float* x, const float* dy, const float* weight, float* dx, const Epilogue&);

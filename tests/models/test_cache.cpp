@@ -186,6 +186,9 @@ TEST_CASE("cache: one that is too small, used with gradients, or cleared") {
     const Tensor first = model.next(ids, &cache);
     CHECK_THROWS_WITH(model.next(ids, &cache), doctest::Contains("at most 5 tokens, the capacity of the cache, got 3 + 3"));
     CHECK_THROWS_WITH(model.next(random_ids(1, 1, 3), &cache), doctest::Contains("[store_heads]"));   // another batch
+    Cache shallow = cache;
+    shallow.blocks.pop_back();
+    CHECK_THROWS_WITH(model.next(ids, &shallow), doctest::Contains("expected one for 3 blocks, got 2"));
     cache.clear();
     CHECK(distance(first, model.next(ids, &cache)) == 0);
   }
