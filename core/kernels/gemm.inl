@@ -118,7 +118,8 @@ inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
     multiply(m, n, k, block_depth, left, PackB{b.data, b.ld}, out, parallel);
   };
   if (!a.transposed) return with(DirectA{a.data, a.ld, 1});
-  if (n <= panel_width || k <= least(256, fitting_rows(a.ld))) return with(DirectA{a.data, 1, a.ld});
+  const bool near = a.ld <= 8192;   // farther apart, each step of k would touch a page of its own
+  if (n <= panel_width || (near && k <= least(256, fitting_rows(a.ld)))) return with(DirectA{a.data, 1, a.ld});
   with(PackTransposedA{a.data, a.ld});
 }
 #endif

@@ -225,6 +225,7 @@ TEST_CASE("gemm: more than fits one packing, and rows a power of two apart") {
   CHECK(disagreements({200, 1100, 1030, true, true, {.add = true}, 2048 - 200, 2048 - 1030}) == 0);
   CHECK(disagreements({40, 512, 700, false, false, {}, 1024 - 700, 512}) == 0);
   CHECK(disagreements({4, 512, 700, false, false, {}, 1024 - 700, 512}) == 0);
+  CHECK(disagreements({300, 130, 101, true, false, {}, 8200}) == 0);   // a transposed A whose lines are far apart
 }
 
 TEST_CASE("gemm: every epilogue on every path") {
