@@ -4,9 +4,9 @@
 
 #include "apps/bench/bench.h"
 #include "apps/options.h"
+#include "apps/run.h"
 #include "core/error.h"
 #include "core/kernels/table.h"
-#include "core/log.h"
 #include "core/parallel.h"
 
 using namespace qd;
@@ -36,10 +36,8 @@ int run(const BenchOptions& o, const bench::Rows& all) {
     return 0;
   }
   if (o.threads > 0) set_threads(static_cast<int>(o.threads));
-  const bool bf16 = o.precision == "bf16" && bf16_products();
-  if (o.precision == "bf16" && !bf16) warn("products are computed in f32: this processor, or the instruction set in use, has none for bf16");
-  const std::string precision = bf16 ? "bf16" : "f32";
-  set_precision(bf16 ? Precision::bf16 : Precision::f32);
+  choose_precision(o.precision);
+  const std::string precision = multiplies_bf16() ? "bf16" : "f32";
   const bench::Roofs roofs = bench::measure_roofs(o.quick);
   nlohmann::ordered_json result = {{"instruction_set", kernels().name}, {"threads", threads()}, {"precision", precision}, {"peak_gflops", roofs.peak},
                                    {"bandwidth_gbs", roofs.bandwidth}, {"rows", nlohmann::ordered_json::array()}};

@@ -336,7 +336,7 @@ std::string Command::run_file() const {
   file["command"] = impl_->resumed.empty() ? impl_->line : impl_->first_line;
   if (!impl_->resumed.empty()) file["resumed"] = impl_->resumed;
   file["instruction_set"] = kernels().name;
-  file["precision"] = precision() == Precision::bf16 && bf16_products() ? "bf16" : "f32";   // what products are computed in, whatever --precision asks for
+  file["precision"] = multiplies_bf16() ? "bf16" : "f32";   // what products are computed in, whatever --precision asks for
   file["threads"] = threads();
   for (const auto& slot : impl_->slots) {
     if (slot->kept) file["options"][slot->name.substr(2)] = slot->get();

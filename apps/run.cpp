@@ -56,6 +56,12 @@ void TrainFlags::describe(Command& c) {
       .reads_options();
 }
 
+void choose_precision(const std::string& name) {
+  set_precision(name == "bf16" ? Precision::bf16 : Precision::f32);
+  if (name == "bf16" && !multiplies_bf16())
+    warn(str("products are computed in f32, not in bf16: the kernels in use, ", kernels().name, ", have no instruction for it"));
+}
+
 void TrainFlags::settle(const Command& command) {
   if (max_seconds > 0 && !command.known("--steps")) steps = 0;
   QD_CHECK(steps > 0 || max_seconds > 0, "--steps", "expected a number above 0, or --max-seconds, got 0 and no --max-seconds");
@@ -64,8 +70,7 @@ void TrainFlags::settle(const Command& command) {
   QD_CHECK(!command.given("--val") || !command.given("--val-fraction"), "--val", "expected no --val-fraction beside it",
            "--val is a text of its own, --val-fraction holds a part of --data out");
   if (threads > 0) set_threads(static_cast<int>(threads));
-  qd::set_precision(precision == "bf16" ? Precision::bf16 : Precision::f32);
-  if (precision == "bf16" && !bf16_products()) warn(str("products are computed in f32, not in bf16: the kernels in use, ", kernels().name, ", have no instruction for it"));
+  choose_precision(precision);
   signal(SIGPIPE, SIG_IGN);   // a run outlives the pipe that it reports to,
   signal(SIGXFSZ, SIG_IGN);   // and a limit on its files is a disk that is full
 }

@@ -41,6 +41,9 @@ struct TrainFlags {
   std::unique_ptr<LogFile> log_;
 };
 
+// What --precision says, f32 or bf16; warns where bf16 cannot be had.
+void choose_precision(const std::string& name);
+
 // Throws Error naming `option` when training a model of so many weights asks for more memory than the machine has.
 void check_memory(const char* option, double weights);
 

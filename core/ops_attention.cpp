@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "core/error.h"
-#include "core/ops.h"
+#include "core/ops_shared.h"
 #include "core/random.h"
 
 namespace qd {
@@ -18,7 +18,6 @@ struct Call {
   kernel::Attention kernel{};
 };
 
-const float* data_of(const Tensor& x) { return x.defined() ? x.data() : nullptr; }
 template <class T>
 const T* data_of(const std::vector<T>& x) { return x.empty() ? nullptr : x.data(); }
 

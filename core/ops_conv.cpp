@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/ops.h"
+#include "core/ops_shared.h"
 
 namespace qd {
 namespace {
@@ -43,22 +43,6 @@ struct Slope {
   }
 };
 
-// dy of what the activation was given
-Tensor before_activation(Activation f, const Tensor& saved, const Tensor& dy) {
-  if (f == Activation::none) return dy;
-  Tensor dp = empty_like(dy);
-  kernels().unary_gradient(unary_of(f), dy.size(), saved.data(), dy.data(), dp.mutable_data(), false);
-  return dp;
-}
-
-void send_bias(Sink& to, const Tensor& dp) {
-  if (!to.wants(2)) return;
-  const auto [db, add] = to.into(2);
-  kernels().sum_rows(dp.rows(), dp.cols(), dp.data(), db, add);
-}
-
-const float* data_or_null(const Tensor& x) { return x.defined() ? x.data() : nullptr; }
-
 }  // namespace
 
 // p = relu?(x) * W + bias,  y = f(p) + residual.   dp = dy f'(p),  dx = dp transposed* W where relu lets it through,  dW = dp^T patches(x)
@@ -81,14 +65,14 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   c.taps = o.taps.empty() ? nullptr : o.taps.data();
   Slope slope(fused, y, records({x, weight, bias, fused.residual}));
   kernels().convolution(c, x.data(), weight.data(), y.mutable_data(),
-                        {.bias = data_or_null(bias), .activation = slope.f, .pre = slope.pre.defined() ? slope.pre.mutable_data() : nullptr,
-                         .residual = data_or_null(fused.residual)});
+                        {.bias = data_of(bias), .activation = slope.f, .pre = slope.pre.defined() ? slope.pre.mutable_data() : nullptr,
+                         .residual = data_of(fused.residual)});
   auto gradient = [c, taps = o.taps, f = slope.f, x = Saved(x), weight = Saved(weight), saved = Saved(slope.saved)](const Tensor& dy, Sink& to) {
     kernel::Convolution g = c;
     g.taps = taps.empty() ? nullptr : taps.data();
     if (to.wants(3)) to.give(3, dy);
     const Tensor dp = before_activation(f, *saved, dy);
-    send_bias(to, dp);
+    send_bias(to, 2, dp);
     if (to.wants(1)) {
       const auto [dw, add] = to.into(1);
       kernels().convolution_weight_gradient(g, x->data(), dp.data(), dw, add);
@@ -117,11 +101,11 @@ Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bia
   Tensor y = empty({c.batch, c.height, c.width, c.in});
   Slope slope(fused, y, records({x, weight, bias}));
   kernels().convolution_input_gradient(c, nullptr, x.data(), weight.data(), y.mutable_data(),
-                                       {.bias = data_or_null(bias), .activation = slope.f,
+                                       {.bias = data_of(bias), .activation = slope.f,
                                         .pre = slope.pre.defined() ? slope.pre.mutable_data() : nullptr});
   auto gradient = [c, f = slope.f, x = Saved(x), weight = Saved(weight), saved = Saved(slope.saved)](const Tensor& dy, Sink& to) {
     const Tensor dp = before_activation(f, *saved, dy);
-    send_bias(to, dp);
+    send_bias(to, 2, dp);
     if (to.wants(1)) {
       const auto [dw, add] = to.into(1);
       kernels().convolution_weight_gradient(c, dp.data(), x->data(), dw, add);

@@ -3,7 +3,7 @@
 
 #include "core/error.h"
 #include "core/fft_plan.h"
-#include "core/ops.h"
+#include "core/ops_shared.h"
 
 namespace qd {
 namespace {
@@ -54,12 +54,12 @@ Tensor long_convolution(const Tensor& u, const Tensor& k, const Tensor& skip) {
   QD_CHECK(!skip.defined() || skip.shape() == Shape({channels}), "long_convolution", str("expected a skip (", channels, "), got ", skip.shape().str()));
   Tensor y = empty_like(u);
   const auto& plan = fft_plan<float>(fft_size(time + k.dim(0) - 1));
-  const kernel::LongConvolution<float> call{&plan, batch, time, channels, k.dim(0), u.data(), k.data(), skip.defined() ? skip.data() : nullptr,
+  const kernel::LongConvolution<float> call{&plan, batch, time, channels, k.dim(0), u.data(), k.data(), data_of(skip),
                                             y.mutable_data()};
   kernels().spectral.long_convolution(call);
   return record("long_convolution", y, {u, k, skip}, [call, u = Saved(u), k = Saved(k), skip = Saved(skip)](const Tensor& dy, Sink& to) {
     kernel::LongConvolution<float> again = call;
-    again.u = u->data(), again.k = k->data(), again.skip = skip->defined() ? skip->data() : nullptr;
+    again.u = u->data(), again.k = k->data(), again.skip = data_of(*skip);
     const Destination du = wanted(to, 0), dk = wanted(to, 1), dskip = wanted(to, 2);
     kernels().spectral.long_convolution_gradient(again, {dy.data(), du.data, du.add, dk.data, dk.add, dskip.data, dskip.add});
   });

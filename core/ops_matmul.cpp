@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/ops.h"
+#include "core/ops_shared.h"
 
 namespace qd {
 namespace {
@@ -75,14 +75,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Layout 
   Tensor y = empty(x.shape().with_last(out)), pre;
   if (f != Activation::none && records({x, weight, bias})) pre = empty_like(y);
   kernels().gemm({.m = rows, .n = out, .k = in, .a = {x.data(), in, false}, .b = {weight.data(), ldw, stored_out_in}, .c = y.mutable_data(),
-                  .ldc = out, .out = {.bias = bias.defined() ? bias.data() : nullptr, .activation = f,
+                  .ldc = out, .out = {.bias = data_of(bias), .activation = f,
                                       .pre = pre.defined() ? pre.mutable_data() : nullptr}});
   auto gradient = [=, x = Saved(x), weight = Saved(weight), pre = Saved(pre)](const Tensor& dy, Sink& to) {
-    Tensor dp = dy;
-    if (pre->defined()) {
-      dp = empty_like(dy);
-      kernels().unary_gradient(unary_of(f), dy.size(), pre->data(), dy.data(), dp.mutable_data(), false);
-    }
+    const Tensor dp = before_activation(f, *pre, dy);
     const float* g = dp.data();
     if (to.wants(0)) {
       const auto [dx, add] = to.into(0);
@@ -98,10 +94,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Layout 
         kernels().gemm({.m = in, .n = out, .k = rows, .a = xt, .b = {g, out, false}, .c = dw, .ldc = out, .out = {.add = add}});
       }
     }
-    if (to.wants(2)) {
-      const auto [db, add] = to.into(2);
-      kernels().sum_rows(rows, out, g, db, add);
-    }
+    send_bias(to, 2, dp);
   };
   return record("linear", y, {x, weight, bias}, std::move(gradient));
 }

@@ -38,8 +38,9 @@ double quota() {
 
 // The team: worker threads that live as long as the program. A loop is published in one place, cut into one share of neighbouring pieces
 // for each thread; the caller begins with its share at once, workers that are awake join in with theirs, and who is done helps with
-// what is left of the others'. So a thread meets the same memory again in the next loop, mostly. Nobody waits for a thread that has not begun: on a machine that
-// does other things as well, a worker without a processor costs nothing, where a barrier would stand still for a time slice.
+// what is left of the others'. So a thread meets the same memory again in the next loop, mostly. Nobody waits for a thread that has not
+// begun: on a machine that does other things as well, a worker without a processor costs nothing, where a barrier would stand still for
+// a time slice.
 class Team {
  public:
   // Calls body(context, begin, end) for the `count` pieces of [0, n), on at most `limit` threads, and rethrows the first exception.
@@ -123,7 +124,7 @@ class Team {
   RangeBody body_ = nullptr;
   void* context_ = nullptr;
   std::exception_ptr error_;
-  alignas(64) std::atomic<int> loops_{0};    // how many loops have been published; workers wait here
+  alignas(64) std::atomic<int> loops_{0};         // how many loops have been published; workers wait here
   alignas(64) std::atomic<int> inside_{0};        // workers that may be looking at the loop
   alignas(64) std::atomic<bool> open_{false};
   std::atomic<int> asleep_{0};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 #include <cstdlib>
 #include <fstream>
 #include <string>
@@ -51,6 +52,11 @@ inline double difference(const Tensor& a, const Tensor& b) {
   }
   const double result = std::sqrt(size > 0 ? error / size : error);
   return std::isnan(result) ? INFINITY : result;
+}
+
+inline bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() &&
+         (a.size() == 0 || std::memcmp(a.data(), b.data(), static_cast<size_t>(a.size()) * sizeof(float)) == 0);
 }
 
 // Runs f with every kernel table that this machine supports; f gets the table's name.

@@ -2,11 +2,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <sstream>
 
 #include "apps/bench/bench.h"
+#include "apps/bench/timing.h"
 #include "apps/options.h"
 #include "core/allocator.h"
 #include "core/error.h"
@@ -17,21 +17,6 @@
 
 namespace qd::bench {
 namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// Seconds of each call of f over about `budget` seconds and at least three calls, after one that is not counted; sorted.
-std::vector<double> seconds_of(const std::function<void()>& f, double budget) {
-  f();
-  std::vector<double> times;
-  for (const double start = now(); times.size() < 3 || (now() - start < budget && times.size() < 5000);) {
-    const double t = now();
-    f();
-    times.push_back(now() - t);
-  }
-  std::sort(times.begin(), times.end());
-  return times;
-}
 
 // The largest resident set since forget_peak(), in MiB. Where the system does not let us forget, that since the start.
 double peak_rss_mib() {
@@ -79,7 +64,7 @@ Roofs measure_roofs(bool quick) {
   constexpr int64_t steps = 2'000'000, n = 32 << 20;
   const double budget = quick ? 0.1 : 0.5;
   Roofs roofs;
-  const bool bf16 = precision() == Precision::bf16 && bf16_products();
+  const bool bf16 = multiplies_bf16();
   const auto multiply_adds = bf16 ? bf16_products()->multiply_adds : kernels().multiply_adds;
   const double t = seconds_of([&] { parallel_tasks(threads(), [&](int64_t) { multiply_adds(steps); }); }, budget).front();
   roofs.peak = (bf16 ? 48.0 : 24.0) * steps * kernels().lanes * threads() / t / 1e9;
@@ -97,7 +82,7 @@ Measured measure(const Row& row, bool quick) {
   const auto work = row.prepare();
   const double budget = row.model ? 4 : 0.4;
   const std::vector<double> times = seconds_of(work, quick ? budget / 8 : budget);
-  Measured m{.seconds = times[times.size() / 2]};
+  Measured m{.seconds = median(times)};
   if (row.model) m.peak_mib = static_cast<double>(memory_use().peak) / (1 << 20), m.rss_mib = peak_rss_mib();
   return m;
 }

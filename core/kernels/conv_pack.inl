@@ -89,7 +89,7 @@ template <bool positive>
 inline __attribute__((always_inline)) void pack_run(const float* from, int64_t n, float* to) {
   const auto round = [](V first, V second) {
     if (positive) first = max(zero(), first), second = max(zero(), second);
-    return (V)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+    return round_neighbours(first, second);
   };
   int64_t i = 0;
   for (; i + 2 * W <= n; i += 2 * W) store(to + i / 2, round(load(from + i), load(from + i + W)));

@@ -87,4 +87,6 @@ const Products* bf16_products() {
   return nullptr;
 }
 
+bool multiplies_bf16() { return precision() == Precision::bf16 && bf16_products(); }
+
 }  // namespace qd

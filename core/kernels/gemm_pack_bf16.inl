@@ -5,18 +5,20 @@
 //   B (panels):          to[u * width + j]  = (B[p0 + 2u, j0 + j], B[p0 + 2u + 1, j0 + j])
 // Strides are in units of 32 bits. Roof: memory, reading f32; the transposes come close to the shuffle ports.
 
+// The numbers of `first` two by two, then those of `second`.
+inline V round_neighbours(V first, V second) { return (V)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first); }
+
 // Lane by lane (even, odd): rounded side by side, then shuffled like two packs of cards.
 inline V round_pairs(V even, V odd) {
   typedef uint16_t Halves __attribute__((vector_size(64)));
-  const Halves x = (Halves)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+  const Halves x = (Halves)round_neighbours(even, odd);
   return (V)__builtin_shufflevector(x, x, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
                                     30, 15, 31);
 }
 
 // Neighbours in memory: lane u holds (p[2u], p[2u + 1]), zeros from `count` on.
 inline V round_run(const float* p, int64_t count) {
-  const V first = load_some(p, count), second = count > W ? load_some(p + W, count - W) : zero();
-  return (V)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  return round_neighbours(load_some(p, count), count > W ? load_some(p + W, count - W) : zero());
 }
 
 // A as it lies.

@@ -292,6 +292,7 @@ struct Kernels {
 
 const Kernels& kernels();                       // the table in use: the best this processor has, or the one QD_ISA names (baseline, avx2, avx512)
 int supported_kernels(const Kernels* out[4]);   // every table this processor can run, slowest first; returns their number
+bool multiplies_bf16();                         // whether products are computed in bf16 now: asked for, and to be had
 const Products* bf16_products();                // null unless the table in use multiplies in bf16 (AVX-512 on a processor with AVX512-BF16)
 void use_kernels(const Kernels&);               // for tests and benchmarks
 

@@ -60,10 +60,6 @@ std::vector<std::pair<std::string, GPTConfig>> variety() {
   return all;
 }
 
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), static_cast<size_t>(a.size()) * sizeof(float)) == 0;
-}
-
 // Loss and all gradients of one step, in order.
 std::vector<Tensor> one_step(GPT& model, const Tensor& ids, const Tensor& targets) {
   random_state() = {.seed = 9, .next = 0};

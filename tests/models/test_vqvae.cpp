@@ -27,10 +27,6 @@ Tensor pictures(const Shape& shape, uint64_t stream = 1) {
   return x;
 }
 
-bool same_numbers(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), static_cast<size_t>(a.size()) * sizeof(float)) == 0;
-}
-
 }  // namespace
 
 TEST_CASE("vqvae: golden step: losses, ids, every gradient, the moving averages") {
@@ -82,7 +78,7 @@ TEST_CASE("vqvae: every parameter gets a finite gradient, one thread gives the b
       now.push_back(p->value.gradient());
     }
     if (threads == 1) first = now;
-    CHECK(std::equal(first.begin(), first.end(), now.begin(), now.end(), same_numbers));
+    CHECK(std::equal(first.begin(), first.end(), now.begin(), now.end(), same_bits));
   }
   set_threads(default_threads());
 }
@@ -98,7 +94,7 @@ TEST_CASE("vqvae: recomputed = not recomputed, in bits; the codebook moves once"
     std::vector<Tensor> now{model.codebook.sums.value, model.codebook.counts.value};
     for (const Parameter* p : model.parameters()) now.push_back(p->value.gradient());
     if (!recompute) first = now;
-    CHECK(std::equal(first.begin(), first.end(), now.begin(), now.end(), same_numbers));
+    CHECK(std::equal(first.begin(), first.end(), now.begin(), now.end(), same_bits));
   }
 }
 
@@ -132,7 +128,7 @@ TEST_CASE("vqvae: the codebook moves in training mode only; codes go through fil
   CHECK(difference(codes, model.codebook.sums.value) < 1e-6);   // as if each had been chosen once
   model.evaluate();
   model.losses(x);
-  CHECK(same_numbers(model.codebook.codes(), codes));
+  CHECK(same_bits(model.codebook.codes(), codes));
   const Tensor ids = model.encode(x);
   CHECK(ids.shape() == Shape({2, 2, 2}));
   CHECK(model.decode(ids).shape() == x.shape());
@@ -142,7 +138,7 @@ TEST_CASE("vqvae: the codebook moves in training mode only; codes go through fil
     const Tensor now = model.losses(x).ids;
     for (int64_t j = 0; j < now.size(); ++j) chosen[static_cast<size_t>(now.data<int32_t>()[j])] = true;
   }
-  CHECK(!same_numbers(model.codebook.codes(), codes));
+  CHECK(!same_bits(model.codebook.codes(), codes));
   const Tensor moved = model.codebook.codes();
   for (int64_t k = 0; k < codes.dim(0); ++k) {                  // codes that are never chosen stay where they are
     if (chosen[static_cast<size_t>(k)]) continue;
@@ -152,5 +148,5 @@ TEST_CASE("vqvae: the codebook moves in training mode only; codes go through fil
   model.save(file);
   VQVAE other(small());
   other.load(file);
-  CHECK(same_numbers(other.codebook.codes(), model.codebook.codes()));
+  CHECK(same_bits(other.codebook.codes(), model.codebook.codes()));
 }

@@ -8,8 +8,10 @@
 #include "core/error.h"
 #include "core/ops.h"
 #include "nn/optimizer.h"
+#include "tests/golden.h"
 
 using namespace qd;
+using test::same_bits;
 
 namespace {
 
@@ -95,10 +97,6 @@ void check_against_definition(const std::string& name) {
     }
   }
   CHECK(optimizer->steps() == 8);
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), static_cast<size_t>(a.size()) * sizeof(float)) == 0;
 }
 
 }  // namespace

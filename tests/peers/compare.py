@@ -123,14 +123,15 @@ def python_with_torch():
 def build_gemm_peers():
     """The program with both libraries, or with the one that is there."""
     source, program = HERE / "gemm_peers.cpp", BUILD / "gemm_peers"
-    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
+    sources = [source, ROOT / "apps/bench/shapes.h", ROOT / "apps/bench/timing.h"]
+    if program.exists() and program.stat().st_mtime > max(file.stat().st_mtime for file in sources):
         return program
     BUILD.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CXX") or "g++"
     if not shutil.which(compiler):
         raise Unavailable(f"no compiler {compiler}")
     for flags in (["-lopenblas", "-ldnnl"], ["-DNO_OPENBLAS", "-ldnnl"], ["-DNO_ONEDNN", "-lopenblas"]):
-        if subprocess.run([compiler, "-O2", "-std=c++17", str(source), "-o", str(program)] + flags, capture_output=True, check=False).returncode == 0:
+        if subprocess.run([compiler, "-O2", "-std=c++20", f"-I{ROOT}", str(source), "-o", str(program)] + flags, capture_output=True, check=False).returncode == 0:
             return program
     raise Unavailable(LIBRARY_HINT)
 

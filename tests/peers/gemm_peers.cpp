@@ -1,16 +1,18 @@
 // Matrix products of OpenBLAS and oneDNN on the shapes of bin/bench's gemm rows, timed as bin/bench does: median of the calls over some
 // time, after one that is not counted. Prints a line of JSON per shape: GFLOP/s of each library that is linked, of the better of its
 // interfaces where there are several.
-//   g++ -O2 -std=c++17 gemm_peers.cpp -lopenblas -ldnnl -o gemm_peers && ./gemm_peers 0.4 2      seconds a shape, threads
+//   g++ -O2 -std=c++20 -I. tests/peers/gemm_peers.cpp -lopenblas -ldnnl -o gemm_peers && ./gemm_peers 0.4 2      seconds a shape, threads
 // -DNO_OPENBLAS and -DNO_ONEDNN leave one out.
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <random>
 #include <vector>
+
+#include "apps/bench/shapes.h"
+#include "apps/bench/timing.h"
 
 #if !defined(NO_OPENBLAS)
 #include <cblas.h>
@@ -25,52 +27,13 @@ extern "C" void cblas_sgemm_batch_strided(CBLAS_ORDER, CBLAS_TRANSPOSE, CBLAS_TR
 
 namespace {
 
-struct Shape {
-  const char* name;
-  int m, n, k;
-  bool ta, tb;
-  int batch = 1;
-};
+using namespace qd::bench;
 
-// As in apps/bench/products.cpp.
-const Shape shapes[] = {
-    {"gemm NN 64^3", 64, 64, 64, false, false},
-    {"gemm NN 256^3", 256, 256, 256, false, false},
-    {"gemm NN 512^3", 512, 512, 512, false, false},
-    {"gemm NN 1024^3", 1024, 1024, 1024, false, false},
-    {"gemm NN 2048^3", 2048, 2048, 2048, false, false},
-    {"gemm NT qkv 1024x1152x384", 1024, 1152, 384, false, true},
-    {"gemm NT mlp up 1024x1536x384", 1024, 1536, 384, false, true},
-    {"gemm NT mlp down 1024x384x1536", 1024, 384, 1536, false, true},
-    {"gemm NT vocabulary 1024x8192x384", 1024, 8192, 384, false, true},
-    {"gemm TN weight gradient 384x1536x1024", 384, 1536, 1024, true, false},
-    {"gemm NN input gradient 1024x384x1536", 1024, 384, 1536, false, false},
-    {"gemm NT attention qk 256x256x64", 256, 256, 64, false, true},
-    {"gemm NN attention pv 256x64x256", 256, 64, 256, false, false},
-    {"gemm batch 48 NN 64^3", 64, 64, 64, false, false, 48},
-    {"gemm batch 48 NT attention qk 256x256x64", 256, 256, 64, false, true, 48},
-    {"gemm batch 48 NN attention pv 256x64x256", 256, 64, 256, false, false, 48},
-    {"gemm NN one row 1x1536x384", 1, 1536, 384, false, false},
-    {"gemm NT one row 1x8192x384", 1, 8192, 384, false, true},
-};
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median_seconds(const std::function<void()>& f, double budget) {
-  f();
-  std::vector<double> times;
-  for (const double start = now(); times.size() < 3 || (now() - start < budget && times.size() < 5000);) {
-    const double t = now();
-    f();
-    times.push_back(now() - t);
-  }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
+double median_seconds(const std::function<void()>& f, double budget) { return median(seconds_of(f, budget)); }
 
 struct Operands {
   std::vector<float> a, b, c;
-  explicit Operands(const Shape& s)
+  explicit Operands(const Product& s)
       : a(static_cast<size_t>(s.batch) * s.m * s.k), b(static_cast<size_t>(s.batch) * s.k * s.n), c(static_cast<size_t>(s.batch) * s.m * s.n) {
     std::mt19937 random(1);
     std::uniform_real_distribution<float> uniform(-0.5f, 0.5f);
@@ -80,7 +43,7 @@ struct Operands {
 };
 
 #if !defined(NO_OPENBLAS)
-double openblas(const Shape& s, double budget) {
+double openblas(const Product& s, double budget) {
   Operands o(s);
   const auto ta = s.ta ? CblasTrans : CblasNoTrans, tb = s.tb ? CblasTrans : CblasNoTrans;
   const int lda = s.ta ? s.m : s.k, ldb = s.tb ? s.k : s.n, step_a = s.m * s.k, step_b = s.k * s.n, step_c = s.m * s.n;
@@ -104,7 +67,7 @@ double openblas(const Shape& s, double budget) {
 
 #if !defined(NO_ONEDNN)
 // The matmul primitive, made once and run many times, as a framework does; and dnnl_sgemm where there is no batch.
-double onednn(const Shape& s, double budget) {
+double onednn(const Product& s, double budget) {
   using namespace dnnl;
   Operands o(s);
   const engine cpu(engine::kind::cpu, 0);
@@ -156,7 +119,7 @@ int main(int argc, char** argv) {
   std::printf("\"oneDNN %d.%d.%d\"", version->major, version->minor, version->patch);
 #endif
   std::printf("]}\n");
-  for (const Shape& s : shapes) {
+  for (const Product& s : product_shapes) {
     const double operations = 2e-9 * s.batch * s.m * static_cast<double>(s.n) * s.k;
     std::printf("{\"name\":\"%s\"", s.name);
 #if !defined(NO_OPENBLAS)
