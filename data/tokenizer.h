@@ -22,6 +22,7 @@ class Tokenizer {
   virtual int64_t size() const = 0;                                  // number of ids, the model's vocabulary
   virtual std::string_view bytes(int32_t id) const = 0;              // of one id, a part of a character perhaps. Not checked
   virtual void save(const std::string& folder) const = 0;            // into a run directory; throws Error
+  virtual int32_t end_of_text() const { return -1; }                 // the id that ends a document; -1 where there is none
 
   // The last place <= position where a text may be cut without changing its ids.
   virtual size_t boundary(std::string_view text, size_t position) const;
