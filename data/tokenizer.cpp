@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -9,6 +10,7 @@
 #include "core/file.h"
 #include "core/parallel.h"
 #include "core/utf8.h"
+#include "data/bpe.h"
 #include "data/text.h"
 
 namespace qd {
@@ -23,7 +25,7 @@ constexpr size_t longest_file = 8 << 20;   // bytes; all of Unicode takes 4.4 mi
 
 constexpr uint32_t codes = 0x110000;
 constexpr int32_t byte_count = 256;
-constexpr const char* kinds = "byte, char, or a folder that holds a tokenizer";
+constexpr const char* kinds = "byte, char, bpe:SIZE, or a folder that holds a tokenizer";
 
 std::string path_in(const std::string& folder) { return (fs::path(folder) / file_name).string(); }
 
@@ -137,6 +139,14 @@ std::string characters_of(std::span<const std::string_view> training) {
   return characters;
 }
 
+int64_t bpe_size(const std::string& kind) {   // of "bpe:4096"
+  int64_t size = 0;
+  const char* end = kind.data() + kind.size();
+  const auto [stop, error] = std::from_chars(kind.data() + std::string_view("bpe:").size(), end, size);
+  QD_CHECK(error == std::errc() && stop == end, str("--tokenizer ", kind), "expected a number of ids behind 'bpe:'", "e.g. bpe:4096");
+  return size;
+}
+
 }  // namespace
 
 size_t Tokenizer::boundary(std::string_view text, size_t position) const { return utf8_boundary(text, position); }
@@ -169,13 +179,17 @@ std::string Tokenizer::decode(std::span<const int32_t> ids) const {
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<const std::string_view> training) {
   if (kind == "byte") return std::make_unique<ByteTokenizer>();
   if (kind == "char") return std::make_unique<CharTokenizer>(characters_of(training), "tokenizer");
+  if (kind.starts_with("bpe:")) return std::make_unique<BpeTokenizer>(train_bpe(training, bpe_size(kind)));
   if (fs::is_directory(kind)) return load_tokenizer(kind);
   fail("tokenizer", str("expected ", kinds, "; got '", kind, "'"));
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   const std::string path = path_in(folder);
-  QD_CHECK(fs::exists(path), folder, str("expected a folder with a tokenizer, it holds no ", file_name),
+  std::error_code ignored;
+  const bool is_own = fs::exists(path, ignored);
+  if (!is_own && has_bpe(folder)) return std::make_unique<BpeTokenizer>(read_bpe(folder));
+  QD_CHECK(is_own, folder, str("expected a folder with a tokenizer, it holds neither ", file_name, " nor vocab.json with merges.txt"),
            "the folder of a finished run has one");
   try {
     const MappedFile file(path);

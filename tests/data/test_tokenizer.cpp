@@ -45,13 +45,13 @@ bool has(const std::string& text, const std::string& part) { return text.find(pa
 
 TEST_CASE("tokenizer: any bytes survive, with any vocabulary, before and after saving") {
   std::mt19937 random(3);
-  const test::TempDir folder;
-  for (const std::string kind : {"byte", "char"}) {
+  for (const std::string kind : {"byte", "char", "bpe:300"}) {
+    const test::TempDir folder;
     for (int round = 0; round < 100; ++round) {
       const auto tokenizer = trained_on(kind, random_bytes(random, random() % 60));
       tokenizer->save(folder / "");
       const auto again = load_tokenizer(folder / "");
-      CHECK(again->kind() == kind);
+      CHECK(again->kind() == kind.substr(0, kind.find(':')));
       CHECK(again->size() == tokenizer->size());
 
       const std::string text = random_bytes(random, random() % 200);
