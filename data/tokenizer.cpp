@@ -184,6 +184,8 @@ std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<con
   fail("tokenizer", str("expected ", kinds, "; got '", kind, "'"));
 }
 
+bool has_tokenizer(const std::string& folder) { return is_there(path_in(folder)); }
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   const std::string path = path_in(folder);
   std::error_code ignored;

@@ -11,14 +11,14 @@ namespace qd {
 namespace {
 
 struct SampleOptions {
-  std::string model, prompt = "\n";
+  std::string model, tokenizer, prompt = "\n";
   GenerateOptions generate = {.temperature = 0.8};
   int64_t seed = 1;
   bool json = false;
 };
 
 int sample(SampleOptions& o) {
-  const LanguageModel lm = load_language_model(o.model);
+  const LanguageModel lm = load_language_model(o.model, 0, o.tokenizer);
   const std::string prompt = o.prompt == "-" ? read_file("-") : o.prompt;
   QD_CHECK(!prompt.empty(), "--prompt", "expected a text to continue, got an empty one", "without --prompt a line begins");
   o.generate.seed = static_cast<uint64_t>(o.seed);
@@ -40,6 +40,7 @@ void add_sample(App& app) {
   static SampleOptions o;
   app.command("sample", "Let a model continue a text", [] { return sample(o); })
       .option("--model", o.model, "DIR", model_help)
+      .option("--tokenizer", o.tokenizer, "byte|DIR", tokenizer_help)
       .option("--prompt", o.prompt, "TEXT|-", "the text to continue; - reads it from standard input. Without it a line begins")
       .option("--tokens", o.generate.tokens, "N", "how many to make", at_least(0))
       .option("--temperature", o.generate.temperature, "X", "below 1 more probable text, 0 the most probable tokens", at_least(0))
