@@ -136,8 +136,8 @@ void EventsFile::text(int64_t step, const std::string& tag, std::string_view tex
   for (const char c : printable(text)) shown += c == '\n' ? "\n    " : std::string(1, c);
   constexpr int dt_string = 7, tensor_data = 2;
   Message tensor, metadata;
-  tensor.integer(1, dt_string).message(2, {}).bytes(8, shown);                                 // TensorProto: dtype, tensor_shape (a scalar), string_val
-  metadata.message(1, Message().bytes(1, "text").bytes(2, "")).integer(4, tensor_data);        // SummaryMetadata: plugin_data, data_class
+  tensor.integer(1, dt_string).message(2, {}).bytes(8, shown);                         // TensorProto: dtype, tensor_shape (a scalar), string_val
+  metadata.message(1, Message().bytes(1, "text")).integer(4, tensor_data);   // SummaryMetadata: plugin_data, data_class
   const Message value = Message().bytes(1, tag).message(8, tensor).message(9, metadata);
   file_.append(record(event_now().integer(2, step).message(5, Message().message(1, value)).str()));
 }
