@@ -106,13 +106,9 @@ void add_train(App& app) {
   static Command* command = nullptr;
   command = &app.command("train", "Train a language model on text", [] { return train(o, *command); });
   command->option("--data", o.data, "FILE|DIR...", "text to learn from; - is standard input; without it a generated text")
-<<<<<<< HEAD
       .option("--tokenizer", o.tokenizer, "byte|char|bpe:SIZE|DIR",
-              "bytes, characters, pairs of bytes merged until there are SIZE ids, or the tokenizer of a folder");
-=======
-      .option("--tokenizer", o.tokenizer, "byte|char|DIR", "bytes, characters, or the tokenizer of another run")
+              "bytes, characters, pairs of bytes merged until there are SIZE ids, or the tokenizer of a folder")
       .option("--init", o.init, "DIR", "start from the model in DIR, a run or a GPT-2 of Hugging Face, with its tokenizer");
->>>>>>> 074cbbc759ec41267a1fc8ff43a304bde2880a37
   o.model.describe(*command);
   o.train.describe(*command);
   command->option("--sample", o.sample, "N", "tokens written at each evaluation; 0: none", from_to(0, 1 << 20));
