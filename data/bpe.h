@@ -43,8 +43,6 @@ BpeVocabulary read_bpe(const std::string& folder);
 void write_bpe(const std::string& folder, const BpeVocabulary& vocabulary);
 bool has_bpe(const std::string& folder);   // vocab.json or merges.txt is there
 
-class PieceCache;
-
 // Encodes as GPT-2 does; the literal `<|endoftext|>` becomes its id where the vocabulary has one.
 class BpeTokenizer final : public Tokenizer {
  public:
@@ -63,15 +61,18 @@ class BpeTokenizer final : public Tokenizer {
   std::vector<int32_t> encode_piece(std::string_view text) const override;
 
  private:
-  void merge(std::string_view piece, std::vector<int32_t>& ids) const;
-  void merge_short(std::string_view piece, std::vector<int32_t>& ids) const;
-  void merge_long(std::string_view piece, std::vector<int32_t>& ids) const;
-  std::unique_ptr<PieceCache> take_cache() const;
+  struct Workspace;
+  void encode_word(std::string_view word, Workspace& work, std::vector<int32_t>& ids) const;
+  void merge_word(std::string_view word, Workspace& work, std::vector<int32_t>& ids) const;
+  void merge_pairs(std::vector<int32_t>& ids, size_t begin, Workspace& work) const;
+  bool joins_parts(unsigned char left, unsigned char right) const { return joins_parts_[left * size_t{256} + right]; }
+  void find_joined_parts();
 
   BpeVocabulary vocabulary_;
   PairTable ranks_;
+  std::vector<bool> joins_parts_;   // for two bytes that end and begin characters: a token may hold both and only a part of one
   mutable std::mutex lock_;
-  mutable std::vector<std::unique_ptr<PieceCache>> caches_;   // one for each thread that has encoded, while it does not
+  mutable std::vector<std::unique_ptr<Workspace>> idle_;   // one for each thread that has encoded
 };
 
 }  // namespace qd

@@ -232,8 +232,10 @@ void Trainer::learn(size_t merges) {
 void Trainer::merge(Pair pair, int32_t merged) {
   const auto [a, b] = std::pair(pair.left, pair.right);
   const int32_t length = lengths_[merged];
+  constexpr int32_t ahead = 16;   // places are far apart: memory is asked for them some time before
   auto weight = weights_.begin();
   for (int32_t i = 0; i < pair.place_count; ++i) {
+    if (i + ahead < pair.place_count) __builtin_prefetch(&slots_[pair.places[i + ahead]]);
     const int32_t at = pair.places[i], second = at + lengths_[a];
     if (slots_[at] != a || slots_[second] != b) continue;
     const int32_t next = at + length, before = slots_[at - 1], previous = before < 0 ? at + before : at - 1;
