@@ -99,7 +99,8 @@ Score score(const GPT& model, const Tokenizer& tokenizer, const TokenStream& tex
 std::unique_ptr<Tokenizer> tokenizer_of(const std::string& folder, const std::string& other, int64_t vocabulary) {
   QD_CHECK(!other.empty() || has_tokenizer(folder), folder, "expected the files of a tokenizer in it, there are none",
            "name another one: --tokenizer byte, or the directory that holds it");
-  QD_CHECK(other.empty() || other == "byte" || fs::is_directory(other), "--tokenizer",
+  std::error_code ignored;
+  QD_CHECK(other.empty() || other == "byte" || fs::is_directory(other, ignored), "--tokenizer",
            str("expected byte, or the directory of a tokenizer, got '", other, "'"));
   auto tokenizer = other.empty() ? load_tokenizer(folder) : make_tokenizer(other, {});
   QD_CHECK(tokenizer->size() == vocabulary, folder,

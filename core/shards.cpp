@@ -49,15 +49,18 @@ std::map<std::string, std::string> read_index(const std::string& path) {
 
 StoredState open_shards(const std::string& folder, const std::string& index) {
   const auto file_of = read_index(index);
-  StoredState all;
-  std::set<std::string> opened;
-  for (const auto& [first, file] : file_of) {
-    if (!opened.insert(file).second) continue;
-    const std::string path = (fs::path(folder) / file).string();
-    QD_CHECK(is_there(path), path, str("expected this file, of which ", index_name, " speaks, it is not there"),
+  std::set<std::string> files;
+  for (const auto& [name, file] : file_of) files.insert(file);
+  const auto path_of = [&](const std::string& file) { return (fs::path(folder) / file).string(); };
+  for (const std::string& file : files) {
+    QD_CHECK(is_there(path_of(file)), path_of(file), str("expected this file, of which ", index_name, " speaks, it is not there"),
              "all parts of a model belong into its directory");
+  }
+  StoredState all;
+  for (const std::string& file : files) {
+    const std::string path = path_of(file);
     StoredState shard = open_safetensors_file(path);
-    const auto elsewhere = [&, &file = file](const std::string& name, const auto&) {
+    const auto elsewhere = [&](const std::string& name, const auto&) {
       const auto found = file_of.find(name);
       return found == file_of.end() || found->second != file;
     };
