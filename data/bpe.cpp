@@ -37,6 +37,16 @@ struct BpeTokenizer::Workspace {
   std::vector<size_t> put_off;
 };
 
+bool in_order(const BpeVocabulary& vocabulary) {
+  std::vector<int32_t> made(vocabulary.tokens.size(), -1);   // the last rank that makes a token
+  int32_t rank = 0;
+  for (const auto& m : vocabulary.merges) made[static_cast<size_t>(m.merged)] = rank++;
+  rank = 0;
+  return std::all_of(vocabulary.merges.begin(), vocabulary.merges.end(), [&](const auto& m) {
+    return std::max(made[static_cast<size_t>(m.left)], made[static_cast<size_t>(m.right)]) < rank++;
+  });
+}
+
 BpeTokenizer::BpeTokenizer(BpeVocabulary vocabulary) : vocabulary_(std::move(vocabulary)), ranks_(vocabulary_.merges.size()) {
   int32_t rank = 0;
   for (const auto& m : vocabulary_.merges) ranks_.insert(m.left, m.right, rank++);
@@ -49,14 +59,7 @@ BpeTokenizer::~BpeTokenizer() = default;
 // a character at one of their ends can. That holds when all merges that make a token come before those that use it, as they do where
 // merges were learned; other files get bytes only.
 void BpeTokenizer::find_joined_parts() {
-  std::vector<int32_t> made(vocabulary_.tokens.size(), -1);   // the last rank that makes a token
-  int32_t rank = 0;
-  for (const auto& m : vocabulary_.merges) made[m.merged] = rank++;
-  rank = 0;
-  const bool in_order = std::all_of(vocabulary_.merges.begin(), vocabulary_.merges.end(), [&](const auto& m) {
-    return std::max(made[m.left], made[m.right]) < rank++;
-  });
-  joins_parts_.assign(256 * 256, !in_order);
+  joins_parts_.assign(256 * 256, !in_order(vocabulary_));
   for (const auto& m : vocabulary_.merges) {
     const std::string& token = vocabulary_.tokens[m.merged];
     const auto mark = [&](size_t at) {
@@ -68,13 +71,18 @@ void BpeTokenizer::find_joined_parts() {
   }
 }
 
+// A place inside of a special text moves to its beginning, until there is none around it.
 size_t BpeTokenizer::boundary(std::string_view text, size_t position) const {
-  const size_t cut = piece_boundary(text, position);
-  if (vocabulary_.end_of_text < 0 || cut == text.size()) return cut;
-  constexpr size_t reach = end_of_text_literal.size() - 1;   // a literal around the cut begins at most so far before it
-  const size_t from = cut - std::min(cut, reach);
-  const size_t found = text.substr(from, cut - from + reach).find(end_of_text_literal);
-  return found == std::string_view::npos ? cut : from + found;
+  size_t cut = piece_boundary(text, position);
+  for (size_t before = text.size(); cut > 0 && cut < before;) {
+    before = cut;
+    for (const auto& [literal, id] : vocabulary_.specials) {
+      const size_t reach = literal.size() - 1, from = before - std::min(before, reach);
+      const size_t found = text.substr(from, before - from + reach).find(literal);
+      if (found != std::string_view::npos) cut = std::min(cut, from + found);
+    }
+  }
+  return cut;
 }
 
 std::vector<int32_t> BpeTokenizer::encode_piece(std::string_view text) const {
@@ -86,12 +94,20 @@ std::vector<int32_t> BpeTokenizer::encode_piece(std::string_view text) const {
   if (!work) work = std::make_unique<Workspace>();
   std::vector<int32_t> ids;
   ids.reserve(text.size() / 2);
-  while (!text.empty()) {
-    const size_t found = vocabulary_.end_of_text < 0 ? std::string_view::npos : text.find(end_of_text_literal);
-    for_each_piece(text.substr(0, found), [&](std::string_view word) { encode_word(word, *work, ids); });
+  const auto& specials = vocabulary_.specials;
+  std::vector<size_t> places(specials.size());   // where each stands next
+  for (size_t s = 0; s < specials.size(); ++s) places[s] = text.find(specials[s].literal);
+  for (size_t begin = 0;;) {
+    size_t found = std::string_view::npos, which = 0;
+    for (size_t s = 0; s < specials.size(); ++s) {
+      if (places[s] < begin) places[s] = text.find(specials[s].literal, begin);
+      if (places[s] < found) found = places[s], which = s;
+    }
+    const std::string_view plain = text.substr(begin, std::min(found, text.size()) - begin);
+    for_each_piece(plain, [&](std::string_view word) { encode_word(word, *work, ids); });
     if (found == std::string_view::npos) break;
-    ids.push_back(vocabulary_.end_of_text);
-    text.remove_prefix(found + end_of_text_literal.size());
+    ids.push_back(specials[which].id);
+    begin = found + specials[which].literal.size();
   }
   const std::lock_guard<std::mutex> guard(lock_);
   idle_.push_back(std::move(work));

@@ -25,25 +25,35 @@ struct BpeVocabulary {
   struct Merge {
     int32_t left, right, merged;         // ids; the bytes of `merged` are those of left and right
   };
+  struct Special {
+    std::string literal;                 // taken whole wherever it stands in a text
+    int32_t id;
+  };
   std::vector<std::string> tokens;       // the bytes of each id
   std::vector<Merge> merges;             // in the order in which they were learned: the index is the rank
   std::array<int32_t, 256> byte_ids{};   // the id of each single byte
-  int32_t end_of_text = -1;              // the id of the literal; -1 where there is none
+  std::vector<Special> specials;         // <|endoftext|> and others that files add, the longest first
+  int32_t end_of_text = -1;              // the id of <|endoftext|>; -1 where there is none
 };
+bool in_order(const BpeVocabulary& vocabulary);   // all merges that make a token come before those that use it, as learned ones do
 
 // A vocabulary of `size` ids learned from text: the 256 bytes in GPT-2's order, one id for each merge, `<|endoftext|>` as the last.
 // Each merge takes the most frequent pair of neighbours, among equals the one with the smaller left id, then the smaller right id;
-// pairs that occur once are not merged, nor those whose bytes are a token already. Where no pair is left the vocabulary is smaller,
-// with a warning. The literal `<|endoftext|>` in the text is not learned from. The result does not depend on the number of threads.
+// pairs that occur once are not merged, nor those whose bytes are a token already. Where no pair is left the vocabulary is smaller. The
+// literal `<|endoftext|>` in the text is not learned from. The result does not depend on the number of threads.
 // Throws Error: size below 257, more than 2 GiB of distinct pieces.
 BpeVocabulary train_bpe(std::span<const std::string_view> training, int64_t size);
 
-// Hugging Face's files. Throws Error naming file, line or key: not what the format says, or what would be encoded differently.
+// Hugging Face's files: vocab.json and merges.txt with tokenizer_config.json, special_tokens_map.json and added_tokens.json beside them,
+// or, where the first two are missing, a tokenizer.json. Throws Error naming file, line or key: not what the format says, a byte
+// without a token, or something that would be encoded differently elsewhere (a prefix space, other classes of tokenizers, stripping
+// special tokens, normalisation).
 BpeVocabulary read_bpe(const std::string& folder);
-void write_bpe(const std::string& folder, const BpeVocabulary& vocabulary);
-bool has_bpe(const std::string& folder);   // vocab.json or merges.txt is there
+void write_bpe(const std::string& folder, const BpeVocabulary& vocabulary);   // all but tokenizer.json
+bool has_bpe(const std::string& folder);                                       // one of these files is there
 
-// Encodes as GPT-2 does; the literal `<|endoftext|>` becomes its id where the vocabulary has one.
+// Encodes as GPT-2 does; special texts such as `<|endoftext|>` become their ids where the vocabulary has them, the leftmost first and of
+// those the longest.
 class BpeTokenizer final : public Tokenizer {
  public:
   explicit BpeTokenizer(BpeVocabulary vocabulary);

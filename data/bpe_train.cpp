@@ -285,7 +285,7 @@ void Trainer::settle(Side& side, int32_t merged, int32_t old, bool is_left) {
 }  // namespace
 
 BpeVocabulary train_bpe(std::span<const std::string_view> training, int64_t size) {
-  QD_CHECK(size >= 257 && size < (1 << 24), str("--tokenizer bpe:", size), str("expected a size from 257 to ", 1 << 24, ", got ", size),
+  QD_CHECK(size >= 257 && size < (1 << 24), str("--tokenizer bpe:", size), str("expected a size of 257 to ", 1 << 24, ", got ", size),
            "256 ids are the bytes and one ends a text, e.g. bpe:4096");
   BpeVocabulary vocabulary;
   for (int32_t id = 0; id < 256; ++id) {
@@ -298,11 +298,9 @@ BpeVocabulary train_bpe(std::span<const std::string_view> training, int64_t size
     const auto parts = without_literals(training);
     Trainer(count_pieces(parts), vocabulary, merges).learn(merges);
   }
-  if (vocabulary.merges.size() < merges)
-    warn(str("the text gives ", vocabulary.merges.size(), " merges, not ", merges, ": the vocabulary has ",
-             vocabulary.tokens.size() + 1, " ids"));
   vocabulary.end_of_text = static_cast<int32_t>(vocabulary.tokens.size());
   vocabulary.tokens.emplace_back(end_of_text_literal);
+  vocabulary.specials.push_back({std::string(end_of_text_literal), vocabulary.end_of_text});
   return vocabulary;
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "core/parallel.h"
 #include "core/utf8.h"
 #include "data/bpe.h"
@@ -179,8 +180,14 @@ std::string Tokenizer::decode(std::span<const int32_t> ids) const {
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<const std::string_view> training) {
   if (kind == "byte") return std::make_unique<ByteTokenizer>();
   if (kind == "char") return std::make_unique<CharTokenizer>(characters_of(training), "tokenizer");
-  if (kind.starts_with("bpe:")) return std::make_unique<BpeTokenizer>(train_bpe(training, bpe_size(kind)));
-  if (fs::is_directory(kind)) return load_tokenizer(kind);
+  if (kind.starts_with("bpe:")) {
+    BpeVocabulary vocabulary = train_bpe(training, bpe_size(kind));
+    if (const auto size = std::ssize(vocabulary.tokens); size < bpe_size(kind))
+      warn(str("the text gives a vocabulary of ", size, " ids, not ", bpe_size(kind), ": no pair is left that occurs twice"));
+    return std::make_unique<BpeTokenizer>(std::move(vocabulary));
+  }
+  std::error_code ignored;
+  if (fs::is_directory(kind, ignored)) return load_tokenizer(kind);
   fail("tokenizer", str("expected ", kinds, "; got '", kind, "'"));
 }
 
@@ -191,8 +198,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   std::error_code ignored;
   const bool is_own = fs::exists(path, ignored);
   if (!is_own && has_bpe(folder)) return std::make_unique<BpeTokenizer>(read_bpe(folder));
-  QD_CHECK(is_own, folder, str("expected a folder with a tokenizer, it holds neither ", file_name, " nor vocab.json with merges.txt"),
-           "the folder of a finished run has one");
+  QD_CHECK(is_own, folder, str("expected a folder with a tokenizer, it holds none of ", file_name, ", vocab.json with merges.txt, and tokenizer.json"),
+           "the folder of a run has one");
   try {
     const MappedFile file(path);
     QD_CHECK(file.text().size() <= longest_file, path,

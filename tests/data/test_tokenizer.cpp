@@ -45,10 +45,10 @@ bool has(const std::string& text, const std::string& part) { return text.find(pa
 
 TEST_CASE("tokenizer: any bytes survive, with any vocabulary, before and after saving") {
   std::mt19937 random(3);
-  for (const std::string kind : {"byte", "char", "bpe:300"}) {
+  for (const std::string kind : {"byte", "char", "bpe:259"}) {
     const test::TempDir folder;
     for (int round = 0; round < 100; ++round) {
-      const auto tokenizer = trained_on(kind, random_bytes(random, random() % 60));
+      const auto tokenizer = trained_on(kind, random_bytes(random, random() % 60) + "abab abab");
       tokenizer->save(folder / "");
       const auto again = load_tokenizer(folder / "");
       CHECK(again->kind() == kind.substr(0, kind.find(':')));
