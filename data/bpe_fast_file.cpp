@@ -47,21 +47,21 @@ BpeVocabulary read_fast_bpe(const std::string& path) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) expect_one_of(where, model, key, {nullptr, ""});
   for (const char* key : {"byte_fallback", "ignore_merges"}) expect_one_of(where, model, key, {nullptr, false});
   const json &vocab = part(model, "vocab"), &merges = part(model, "merges"), &added = part(file, "added_tokens");
-  QD_CHECK(vocab.is_object(), where + "'vocab'", "expected an object of tokens and their ids, got " + shown(vocab));
-  QD_CHECK(merges.is_array(), where + "'merges'", "expected a list, got " + shown(merges));
-  QD_CHECK(added.is_array() || added.is_null(), path + ": 'added_tokens'", "expected a list, got " + shown(added));
+  const std::string vocab_there = path + ": 'model/vocab'", added_there = path + ": 'added_tokens'";
+  QD_CHECK(vocab.is_object(), vocab_there, "expected an object of tokens and their ids, got " + shown(vocab));
+  QD_CHECK(merges.is_array(), path + ": 'model/merges'", "expected a list, got " + shown(merges));
+  QD_CHECK(added.is_array() || added.is_null(), added_there, "expected a list, got " + shown(added));
 
   BpeBuilder builder;
-  for (const auto& [letters, id] : vocab.items()) builder.add_token(path, letters, id_in(where + "'vocab'", id));
+  for (const auto& [letters, id] : vocab.items()) builder.add_token(vocab_there, letters, id_in(vocab_there, id));
   for (const json& token : added) {
-    const std::string here = path + ": 'added_tokens'";
-    const std::string content = added_token_content(here, token);
-    builder.add_special(here, content, id_in(here, part(token, "id")));
+    const std::string content = added_token_content(added_there, token);
+    builder.add_special(added_there, content, id_in(added_there, part(token, "id")));
   }
-  builder.end_tokens(path);
+  builder.end_tokens(vocab_there);
   int64_t number = 0;
   for (const json& merge : merges) {   // "a b", or ["a", "b"] as newer files have it
-    const std::string here = str(where, ": merge ", number++);
+    const std::string here = str(path, ": merge ", number++);
     std::string left, right;
     if (merge.is_string()) {
       const auto text = merge.get<std::string>();

@@ -47,7 +47,7 @@ TEST_CASE("tokenizer: any bytes survive, with any vocabulary, before and after s
   std::mt19937 random(3);
   for (const std::string kind : {"byte", "char", "bpe:259"}) {
     const test::TempDir folder;
-    for (int round = 0; round < 100; ++round) {
+    for (int round = 0; round < (kind == "bpe:259" ? 10 : 100); ++round) {   // of more files
       const auto tokenizer = trained_on(kind, random_bytes(random, random() % 60) + "abab abab");
       tokenizer->save(folder / "");
       const auto again = load_tokenizer(folder / "");
