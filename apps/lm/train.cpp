@@ -18,10 +18,12 @@ struct TrainOptions {
   ModelFlags model;
   TrainFlags train;
   int64_t sample = 200;   // tokens
+  std::string sample_prompt = "\n";
 };
 
 int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
+  QD_CHECK(!o.sample_prompt.empty(), "--sample-prompt", "expected a text to continue, got an empty one", "without it a line begins");
   GPTConfig config = o.model.config(1);   // wrong sizes show before any text is read
   const bool own_val = !o.train.val.empty(), resumed = !o.train.resume.empty();
   const double held_out_part = own_val ? 0 : o.train.val_fraction;
@@ -57,7 +59,7 @@ int train(TrainOptions& o, const Command& command) {
       return Values{{"val_loss", s.loss()}, {"bits_per_byte", s.bits_per_byte()}};
     };
   }
-  const auto sample = [&] { return write_text(model, *tokenizer, "\n", {.tokens = o.sample, .temperature = 0.8, .seed = seed}); };
+  const auto sample = [&] { return write_text(model, *tokenizer, o.sample_prompt, {.tokens = o.sample, .temperature = 0.8, .seed = seed}); };
   if (o.sample > 0) trainer.sample = sample;
 
   log(str(model.parameter_count(), " parameters, ", tokenizer->size(), " ids, ", batches.tokens().size(),
@@ -92,7 +94,8 @@ void add_train(App& app) {
       .option("--tokenizer", o.tokenizer, "byte|char|DIR", "bytes, characters, or the tokenizer of another run");
   o.model.describe(*command);
   o.train.describe(*command);
-  command->option("--sample", o.sample, "N", "tokens written at each evaluation; 0: none", from_to(0, 1 << 20));
+  command->option("--sample", o.sample, "N", "tokens written at each evaluation; 0: none", from_to(0, 1 << 20))
+      .option("--sample-prompt", o.sample_prompt, "TEXT", "what they continue; without it a line begins");
 }
 
 }  // namespace qd
