@@ -2,9 +2,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json_file.h"
 #include "data/bpe_builder.h"
 #include "data/bpe_files.h"
-#include "data/json_file.h"
 
 namespace qd {
 namespace {

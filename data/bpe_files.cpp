@@ -6,12 +6,12 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_file.h"
 #include "core/log.h"
 #include "data/bpe.h"
 #include "data/bpe_builder.h"
 #include "data/bpe_files.h"
 #include "data/bpe_letters.h"
-#include "data/json_file.h"
 
 namespace qd {
 namespace fs = std::filesystem;
@@ -28,11 +28,6 @@ constexpr const char* added_name = "added_tokens.json";
 constexpr std::string_view version_line = "#version: ";
 
 std::string path_in(const std::string& folder, const char* name) { return (fs::path(folder) / name).string(); }
-
-bool is_there(const std::string& path) {
-  std::error_code error;
-  return fs::exists(fs::symlink_status(path, error));   // a link that leads nowhere is there: reading it tells what is wrong
-}
 
 std::string key_in(const std::string& path, const std::string& key) {
   return str(path, ": '", printable(key.substr(0, 100)), "'");

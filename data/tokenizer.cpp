@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_file.h"
 #include "core/log.h"
 #include "core/parallel.h"
 #include "core/utf8.h"
@@ -192,19 +193,17 @@ std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<con
   fail("tokenizer", str("expected ", kinds, "; got '", kind, "'"));
 }
 
+bool has_tokenizer(const std::string& folder) { return is_there(path_in(folder)) || has_bpe(folder); }
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   const std::string path = path_in(folder);
-  std::error_code ignored;
-  const bool is_own = fs::exists(path, ignored);
+  const bool is_own = is_there(path);
   if (!is_own && has_bpe(folder)) return std::make_unique<BpeTokenizer>(read_bpe(folder));
   QD_CHECK(is_own, folder, str("expected a folder with a tokenizer, got none of ", file_name, ", vocab.json and tokenizer.json"),
            "bin/tok train makes one, and every run of a language model holds its own");
   try {
-    const MappedFile file(path);
-    QD_CHECK(file.text().size() <= longest_file, path,
-             str("expected at most ", longest_file, " bytes, got ", file.text().size()));
-    const nlohmann::json fields = nlohmann::json::parse(file.text());
-    QD_CHECK(fields.is_object() && fields.value("format", "") == format, path,
+    const nlohmann::json fields = read_json_object(path, longest_file);
+    QD_CHECK(fields.value("format", "") == format, path,
              str("expected a file of the format '", format, "'"));
     QD_CHECK(fields.at("version") == version, path, str("expected version ", version, ", got ", fields.at("version").dump()),
              "the file was written by a newer program");

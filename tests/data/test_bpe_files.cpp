@@ -246,7 +246,7 @@ TEST_CASE("bpe files: hostile and damaged files are refused with their names") {
       {[](Files& f) { f.vocab["ab"] = 256.0; }, "256.0"},
       {[](Files& f) { f.vocab["ab"] = -1; }, "at least 0, got -1"},
       {[](Files& f) { f.vocab["ab"] = nullptr; }, "null"},
-      {[](Files& f) { f.vocab["ab"] = json::array({256}); }, "[256]"},
+      {[](Files& f) { f.vocab["ab"] = json::array({256}); }, "at least 0, got array"},
       {[](Files& f) { f.vocab["ab"] = 257; }, "got 257 for 'abab' and for 'ab'"},
       {[](Files& f) { f.vocab["ab"] = 259; }, "from 0 to 258 without gaps, as there are 259 tokens, got 259 for 'ab'"},
       {[](Files& f) { f.vocab["ab"] = INT32_MAX; }, "2147483647"},
@@ -331,7 +331,7 @@ TEST_CASE("bpe files: files that are no JSON, missing, links in a circle, pipes,
     refused("vocab.json] expected JSON");
   }
   write_file(vocab, R"({"a": 0, "a": 1})");
-  refused("expected every key once, got 'a' again");
+  refused("expected each key once, got 'a' twice");
   fs::remove(vocab);
   refused("vocab.json");
   fs::create_symlink("vocab.json", vocab);

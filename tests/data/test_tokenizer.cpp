@@ -130,7 +130,7 @@ TEST_CASE("tokenizer: wrong requests and hostile files are refused") {
   const std::string head = R"({"format":"qiudao tokenizer","version":1,)";
   const std::pair<std::string, const char*> cases[] = {
       {"", "JSON"},
-      {"[]", "format"},
+      {"[]", "array"},
       {"{}", "format"},
       {R"({"format":7})", "JSON"},
       {R"({"format":"qiudao tokenizer"})", "version"},
