@@ -10,6 +10,7 @@
 #include "core/allocator.h"
 #include "core/autograd.h"
 #include "core/error.h"
+#include "core/signals.h"
 #include "core/utf8.h"
 #include "data/loader.h"
 #include "models/gpt_files.h"
@@ -130,7 +131,8 @@ void note_problems(const Corpus& corpus) {
   if (broken > 0) warn(str(broken, " bytes of the text are not UTF-8; they are taken as single bytes"));
 }
 
-std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, const GenerateOptions& options) {
+std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, GenerateOptions options) {
+  options.end_of_text = tokenizer.end_of_text();
   const auto ids = generate(model, tokenizer.encode(prompt), options, [](int32_t) { return !interrupted(); });
   const std::string text = tokenizer.decode(ids);
   return text.substr(0, complete_utf8_prefix(text));

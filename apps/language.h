@@ -56,8 +56,8 @@ std::unique_ptr<Tokenizer> tokenizer_of(const std::string& folder, const std::st
 // What one would want to know about a corpus: files skipped, bytes that are not UTF-8.
 void note_problems(const Corpus& corpus);
 
-// What a model writes after `prompt`: whole characters only. Ends early when a signal asks a trainer to leave.
-std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, const GenerateOptions& options);
+// What a model writes after `prompt`, to the end of the text at most: whole characters only. Ends early when a signal asks a trainer to leave.
+std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, GenerateOptions options);
 
 // Text that comes in pieces, on standard output as soon as its characters are whole. Broken bytes become U+FFFD, and on a
 // terminal control characters are shown, not sent.

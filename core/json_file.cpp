@@ -34,4 +34,16 @@ json read_json(const std::string& path, size_t longest) {
   }
 }
 
+json read_json_object(const std::string& path, size_t longest) {
+  json value = read_json(path, longest);
+  QD_CHECK(value.is_object(), path, "expected a JSON object, got " + shown(value));
+  return value;
+}
+
+std::string shown(const json& value) {
+  if (value.is_structured()) return value.type_name();   // however deep it is
+  const std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
+  return text.size() > 60 ? text.substr(0, 60) + "..." : text;
+}
+
 }  // namespace qd

@@ -133,11 +133,6 @@ class Fields {
   }
 
  private:
-  static std::string shown(const json& value) {
-    if (value.is_structured()) return value.type_name();   // however deep it is
-    const std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-    return text.size() > 60 ? text.substr(0, 60) + "..." : text;
-  }
   const json& object_;
   const std::string where_;
   mutable std::set<std::string> asked_;

@@ -20,6 +20,7 @@ struct TrainOptions {
   ModelFlags model;
   TrainFlags train;
   int64_t sample = 200;   // tokens
+  std::string sample_prompt = "\n";
 };
 
 // A run that goes on has a tokenizer, a model to start from may have one; it fits the vocabulary then.
@@ -34,6 +35,7 @@ std::unique_ptr<Tokenizer> choose_tokenizer(TrainOptions& o, const Command& comm
 
 int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
+  QD_CHECK(!o.sample_prompt.empty(), "--sample-prompt", "expected a text to continue, got an empty one", "without it a line begins");
   const bool own_val = !o.train.val.empty(), resumed = !o.train.resume.empty(), tuned = !o.init.empty();
   if (tuned) o.init = std::filesystem::absolute(o.init).lexically_normal().string();
   GPTConfig config = tuned ? o.model.adopt(read_config(resumed ? o.train.resume : o.init), command)
@@ -73,7 +75,7 @@ int train(TrainOptions& o, const Command& command) {
       return Values{{"val_loss", s.loss()}, {"bits_per_byte", s.bits_per_byte()}};
     };
   }
-  const auto sample = [&] { return write_text(model, *tokenizer, "\n", {.tokens = o.sample, .temperature = 0.8, .seed = seed}); };
+  const auto sample = [&] { return write_text(model, *tokenizer, o.sample_prompt, {.tokens = o.sample, .temperature = 0.8, .seed = seed}); };
   if (o.sample > 0) trainer.sample = sample;
 
   log(str(model.parameter_count(), " parameters, ", tokenizer->size(), " ids, ", batches.tokens().size(),
@@ -106,11 +108,13 @@ void add_train(App& app) {
   static Command* command = nullptr;
   command = &app.command("train", "Train a language model on text", [] { return train(o, *command); });
   command->option("--data", o.data, "FILE|DIR...", "text to learn from; - is standard input; without it a generated text")
-      .option("--tokenizer", o.tokenizer, "byte|char|DIR", "bytes, characters, or the tokenizer of another run")
+      .option("--tokenizer", o.tokenizer, "byte|char|bpe:SIZE|DIR",
+              "bytes, characters, pairs of bytes merged until there are SIZE ids, or the tokenizer of a folder")
       .option("--init", o.init, "DIR", "start from the model in DIR, a run or a GPT-2 of Hugging Face, with its tokenizer");
   o.model.describe(*command);
   o.train.describe(*command);
-  command->option("--sample", o.sample, "N", "tokens written at each evaluation; 0: none", from_to(0, 1 << 20));
+  command->option("--sample", o.sample, "N", "tokens written at each evaluation; 0: none", from_to(0, 1 << 20))
+      .option("--sample-prompt", o.sample_prompt, "TEXT", "what they continue; without it a line begins");
 }
 
 }  // namespace qd
