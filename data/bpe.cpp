@@ -56,8 +56,7 @@ BpeTokenizer::BpeTokenizer(BpeVocabulary vocabulary) : vocabulary_(std::move(voc
 BpeTokenizer::~BpeTokenizer() = default;
 
 // Characters may be merged first, each for itself, where no token reaches from outside into the middle of them: only tokens with a part of
-// a character at one of their ends can. That holds when all merges that make a token come before those that use it, as they do where
-// merges were learned; other files get bytes only.
+// a character at one of their ends can. That holds where merges are in order; other vocabularies begin with bytes alone.
 void BpeTokenizer::find_joined_parts() {
   joins_parts_.assign(256 * 256, !in_order(vocabulary_));
   for (const auto& m : vocabulary_.merges) {
@@ -164,7 +163,7 @@ void BpeTokenizer::merge_pairs(std::vector<int32_t>& ids, size_t begin, Workspac
   int32_t* const span = work.span.data();
   int32_t* const tree = work.tree.data();   // node i has the children 2i and 2i+1, the leaf of slot i is leaves + i
 
-  const auto rank = [&](size_t at) {        // of the token at a slot and its neighbour on the right
+  const auto rank = [&](size_t at) {   // of the token at a slot and its neighbour on the right
     const size_t next = at + static_cast<size_t>(span[at]);
     const int32_t found = next < n ? ranks_.find(token[at], token[next]) : PairTable::none;
     return found == PairTable::none ? never : found;
@@ -183,14 +182,16 @@ void BpeTokenizer::merge_pairs(std::vector<int32_t>& ids, size_t begin, Workspac
 
   while (tree[1] != never) {
     const int32_t best = tree[1];
-    const auto renew = [&](size_t slot) {   // a new pair of lower rank, possible where merges are out of order, waits for its turn
+    const auto renew = [&](size_t slot) {
       const int32_t now = rank(slot);
-      if (now < best) work.put_off.push_back(slot);
-      set(slot, now < best ? never : now);
+      const bool waits = now < best;   // a new pair of lower rank, where merges are out of order: after all places of this one
+      if (waits) work.put_off.push_back(slot);
+      set(slot, waits ? never : now);
     };
     size_t node = 1;
     while (node < leaves) node = 2 * node + (tree[2 * node] != best);
-    const size_t at = node - leaves, second = at + static_cast<size_t>(span[at]), next = second + static_cast<size_t>(span[second]);
+    const size_t at = node - leaves, second = at + static_cast<size_t>(span[at]),
+                 next = second + static_cast<size_t>(span[second]);
     token[at] = vocabulary_.merges[static_cast<size_t>(best)].merged;
     span[second] = 0;
     span[at] = static_cast<int32_t>(next - at);

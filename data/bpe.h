@@ -23,10 +23,10 @@ inline constexpr std::string_view end_of_text_literal = "<|endoftext|>";
 
 struct BpeVocabulary {
   struct Merge {
-    int32_t left, right, merged;         // ids; the bytes of `merged` are those of left and right
+    int32_t left, right, merged;   // ids; the bytes of `merged` are those of left and right
   };
   struct Special {
-    std::string literal;                 // taken whole wherever it stands in a text
+    std::string literal;   // taken whole wherever it stands in a text
     int32_t id;
   };
   std::vector<std::string> tokens;       // the bytes of each id
@@ -35,7 +35,8 @@ struct BpeVocabulary {
   std::vector<Special> specials;         // <|endoftext|> and others that files add, the longest first
   int32_t end_of_text = -1;              // the id of <|endoftext|>; -1 where there is none
 };
-bool in_order(const BpeVocabulary& vocabulary);   // all merges that make a token come before those that use it, as learned ones do
+// Whether all merges that make a token come before those that use it, as learned ones do.
+bool in_order(const BpeVocabulary& vocabulary);
 
 // A vocabulary of `size` ids learned from text: the 256 bytes in GPT-2's order, one id for each merge, `<|endoftext|>` as the last.
 // Each merge takes the most frequent pair of neighbours, among equals the one with the smaller left id, then the smaller right id;
@@ -50,7 +51,7 @@ BpeVocabulary train_bpe(std::span<const std::string_view> training, int64_t size
 // special tokens, normalisation).
 BpeVocabulary read_bpe(const std::string& folder);
 void write_bpe(const std::string& folder, const BpeVocabulary& vocabulary);   // all but tokenizer.json
-bool has_bpe(const std::string& folder);                                       // one of these files is there
+bool has_bpe(const std::string& folder);                                      // one of these files is there
 
 // Encodes as GPT-2 does; special texts such as `<|endoftext|>` become their ids where the vocabulary has them, the leftmost first and of
 // those the longest.

@@ -21,7 +21,8 @@ void BpeBuilder::add_token(const std::string& where, const std::string& letters,
   QD_CHECK(id >= 0, where, str("expected an id of at least 0, got ", id));
   QD_CHECK(!letters.empty(), where, "expected tokens of at least one letter, got an empty one");
   QD_CHECK(tokens_.size() < most_ids, where, str("expected at most ", most_ids, " tokens"));
-  QD_CHECK(index_.emplace(letters, tokens_.size()).second, where, str("expected every token once, got ", shown(letters), " again"));
+  QD_CHECK(index_.emplace(letters, tokens_.size()).second, where,
+           str("expected every token once, got ", shown(letters), " again"));
   tokens_.push_back({where, letters, id, letters == end_of_text_literal});
 }
 
@@ -34,8 +35,8 @@ void BpeBuilder::add_special(const std::string& where, const std::string& litera
     return;
   }
   Token& token = tokens_[found->second];
-  QD_CHECK(id == -1 || id == token.id, where, str("expected id ", token.id, " for ", shown(literal), ", as in ", token.where, ", got ", id),
-           other_tokenizer);
+  QD_CHECK(id == -1 || id == token.id, where,
+           str("expected id ", token.id, " for ", shown(literal), ", as in ", token.where, ", got ", id), other_tokenizer);
   token.special = true;
 }
 
@@ -45,10 +46,12 @@ void BpeBuilder::end_tokens(const std::string& where) {
   std::vector<const Token*> owner(n);
   for (const Token& token : tokens_) {
     QD_CHECK(static_cast<uint64_t>(token.id) < n, token.where,
-             str("expected ids from 0 to ", n - 1, " without gaps, as there are ", n, " tokens, got ", token.id, " for ", shown(token.text)));
+             str("expected ids from 0 to ", n - 1, " without gaps, as there are ", n, " tokens, got ", token.id, " for ",
+                 shown(token.text)));
     const auto id = static_cast<size_t>(token.id);
-    QD_CHECK(!owner[id], token.where,
-             str("expected an id for each token, got ", token.id, " for ", shown(token.text), " and for ", shown(owner[id]->text)));
+    QD_CHECK(
+        !owner[id], token.where,
+        str("expected an id for each token, got ", token.id, " for ", shown(token.text), " and for ", shown(owner[id]->text)));
     owner[id] = &token;
     const auto bytes = token.special ? std::optional(token.text) : bytes_of_letters(token.text);
     QD_CHECK(bytes, token.where, str("expected tokens in the letters that GPT-2 has for the 256 bytes, got ", shown(token.text)),
@@ -78,7 +81,8 @@ int32_t BpeBuilder::id_of(const std::string& where, const std::string& letters) 
 
 void BpeBuilder::add_merge(const std::string& where, const std::string& left, const std::string& right) {
   const int32_t a = id_of(where, left), b = id_of(where, right), merged = id_of(where, left + right);
-  QD_CHECK(seen_.find(a, b) == PairTable::none, where, str("expected every merge once, got ", shown(left + " " + right), " again"));
+  QD_CHECK(seen_.find(a, b) == PairTable::none, where,
+           str("expected every merge once, got ", shown(left + " " + right), " again"));
   seen_.insert(a, b, 0);
   vocabulary_.merges.push_back({a, b, merged});
 }

@@ -23,8 +23,8 @@ void expect_byte_level(const std::string& path, const json& file, const char* ke
   const json& stage = part(file, key);
   if (stage.is_null() && !required) return;
   const std::string where = str(path, ": '", key, "'");
-  QD_CHECK(stage.is_object() && part(stage, "type") == "ByteLevel", where, "expected an object of the type ByteLevel, got " + shown(stage),
-           "GPT-2's encoding alone is supported here");
+  QD_CHECK(stage.is_object() && part(stage, "type") == "ByteLevel", where,
+           "expected an object of the type ByteLevel, got " + shown(stage), "GPT-2's encoding alone is supported here");
   if (!required) return;
   expect_one_of(where, stage, "add_prefix_space", {false});
   expect_one_of(where, stage, "use_regex", {true});
@@ -70,7 +70,8 @@ BpeVocabulary read_fast_bpe(const std::string& path) {
     } else if (merge.is_array() && merge.size() == 2) {
       left = text_in(here, merge[0]), right = text_in(here, merge[1]);
     }
-    QD_CHECK(!left.empty() && !right.empty() && right.find(' ') == std::string::npos, here, "expected two tokens, got " + shown(merge));
+    QD_CHECK(!left.empty() && !right.empty() && right.find(' ') == std::string::npos, here,
+             "expected two tokens, got " + shown(merge));
     builder.add_merge(here, left, right);
   }
   BpeVocabulary vocabulary = builder.finish();

@@ -29,7 +29,9 @@ constexpr std::string_view version_line = "#version: ";
 
 std::string path_in(const std::string& folder, const char* name) { return (fs::path(folder) / name).string(); }
 
-std::string key_in(const std::string& path, const std::string& key) { return str(path, ": '", printable(key.substr(0, 100)), "'"); }
+std::string key_in(const std::string& path, const std::string& key) {
+  return str(path, ": '", printable(key.substr(0, 100)), "'");
+}
 
 // A special token is a text, or an object with the text as its content.
 void read_special(const std::string& where, const json& value, BpeBuilder& builder) {
@@ -52,7 +54,8 @@ void read_specials(const std::string& path, const json& object, BpeBuilder& buil
 void read_configuration(const std::string& folder, BpeBuilder& builder) {
   if (const std::string path = path_in(folder, added_name); is_there(path)) {
     const json object = read_json_object(path);
-    for (const auto& [literal, id] : object.items()) builder.add_special(key_in(path, literal), literal, id_in(key_in(path, literal), id));
+    for (const auto& [literal, id] : object.items())
+      builder.add_special(key_in(path, literal), literal, id_in(key_in(path, literal), id));
   }
   if (const std::string path = path_in(folder, config_name); is_there(path)) {
     const json object = read_json_object(path);
@@ -69,7 +72,8 @@ void read_configuration(const std::string& folder, BpeBuilder& builder) {
     }
     read_specials(path, object, builder);
   }
-  if (const std::string path = path_in(folder, special_name); is_there(path)) read_specials(path, read_json_object(path), builder);
+  if (const std::string path = path_in(folder, special_name); is_there(path))
+    read_specials(path, read_json_object(path), builder);
 }
 
 // Lines of two tokens in letters with one blank between them, the pair that was learned first at the top.

@@ -15,8 +15,9 @@ BpeVocabulary read_fast_bpe(const std::string& path);   // a tokenizer.json; thr
 // Values of files. Each throws Error naming `where` when the value is something else.
 std::string text_in(const std::string& where, const nlohmann::json& value);
 int64_t id_in(const std::string& where, const nlohmann::json& value);   // at least 0
-std::string added_token_content(const std::string& where, const nlohmann::json& token);   // {"content": ..., "lstrip": false, ...}
+std::string added_token_content(const std::string& where,
+                                const nlohmann::json& token);   // {"content": ..., "lstrip": false, ...}
 void expect_one_of(const std::string& path, const nlohmann::json& object, const char* key,
-                   std::initializer_list<nlohmann::json> accepted);       // or the key is missing
+                   std::initializer_list<nlohmann::json> accepted);   // or the key is missing
 
 }  // namespace qd

@@ -8,9 +8,9 @@ namespace qd {
 namespace {
 
 struct Letters {
-  std::array<uint8_t, 256> order{};      // bytes, the printable ones first
-  std::array<uint16_t, 256> code{};      // of each byte
-  std::array<int16_t, 0x144> byte{};     // of each code point; -1 where it is no letter
+  std::array<uint8_t, 256> order{};    // bytes, the printable ones first
+  std::array<uint16_t, 256> code{};    // of each byte
+  std::array<int16_t, 0x144> byte{};   // of each code point; -1 where it is no letter
 
   Letters() {
     const auto printable = [](int b) { return (b >= '!' && b <= '~') || (b >= 0xA1 && b != 0xAD); };

@@ -9,8 +9,8 @@
 
 namespace qd {
 
-uint8_t byte_in_gpt2_order(int32_t id);                                // id 0 to 255: '!' is 0, the last of the 68 is 255
-std::string letters_of(std::string_view bytes);                        // UTF-8
-std::optional<std::string> bytes_of_letters(std::string_view text);    // nothing where a character is none of the 256
+uint8_t byte_in_gpt2_order(int32_t id);                               // id 0 to 255: '!' is 0, the last of the 68 is 255
+std::string letters_of(std::string_view bytes);                       // UTF-8
+std::optional<std::string> bytes_of_letters(std::string_view text);   // nothing where a character is none of the 256
 
 }  // namespace qd

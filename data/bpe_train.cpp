@@ -108,11 +108,11 @@ class Trainer {
   static constexpr int32_t wall = INT_MAX;
   struct Pair {
     int32_t left, right;
-    int64_t count;                          // weighted; never rises, as a pair is born complete
-    std::unique_ptr<int32_t[]> places;      // slots of the left token, ascending, some of them out of date
+    int64_t count;                       // weighted; never rises, as a pair is born complete
+    std::unique_ptr<int32_t[]> places;   // slots of the left token, ascending, some of them out of date
     int32_t place_count;
   };
-  struct Candidate {                        // of the heap; out of date where the pair's count has fallen
+  struct Candidate {   // of the heap; out of date where the pair's count has fallen
     int64_t count;
     int32_t left, right, pair;
     bool operator<(const Candidate& o) const {
@@ -120,7 +120,7 @@ class Trainer {
     }
   };
   struct Weight {
-    int32_t begin;                          // first slot of the pieces that occur `count` times
+    int32_t begin;   // first slot of the pieces that occur `count` times
     int64_t count;
   };
   // What a merge does to the pairs with its neighbours on one side, by the neighbour's id.
@@ -145,7 +145,7 @@ class Trainer {
   std::vector<int32_t> slots_;
   std::vector<Weight> weights_;
   BpeVocabulary& vocabulary_;
-  std::vector<int32_t> lengths_;            // bytes of each token
+  std::vector<int32_t> lengths_;   // bytes of each token
   PairTable index_;
   std::vector<Pair> pairs_;
   std::priority_queue<Candidate> heap_;
@@ -158,7 +158,8 @@ Trainer::Trainer(const std::vector<CountedPiece>& pieces, BpeVocabulary& vocabul
     : vocabulary_(vocabulary), left_(256 + merges), right_(256 + merges) {
   size_t total = 1;
   for (const CountedPiece& piece : pieces) total += piece.text.size() + 1;
-  QD_CHECK(total < INT_MAX, "tokenizer", str("expected less than 2 GiB of distinct words to learn merges from, got ", total, " bytes"),
+  QD_CHECK(total < INT_MAX, "tokenizer",
+           str("expected less than 2 GiB of distinct words to learn merges from, got ", total, " bytes"),
            "learn the vocabulary from a part of the text");
   slots_.reserve(total);
   slots_.push_back(wall);
@@ -285,7 +286,8 @@ void Trainer::settle(Side& side, int32_t merged, int32_t old, bool is_left) {
 }  // namespace
 
 BpeVocabulary train_bpe(std::span<const std::string_view> training, int64_t size) {
-  QD_CHECK(size >= 257 && size < (1 << 24), str("--tokenizer bpe:", size), str("expected a size of 257 to ", 1 << 24, ", got ", size),
+  QD_CHECK(size >= 257 && size < (1 << 24), str("--tokenizer bpe:", size),
+           str("expected a size of 257 to ", 1 << 24, ", got ", size),
            "256 ids are the bytes and one ends a text, e.g. bpe:4096");
   BpeVocabulary vocabulary;
   for (int32_t id = 0; id < 256; ++id) {

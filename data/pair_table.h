@@ -52,7 +52,8 @@ class PairTable {
   }
   size_t place(int32_t left, int32_t right, uint64_t hash) const {   // of the pair, or where it belongs
     size_t at = hash >> shift_;
-    while (slots_[at].value != none && (slots_[at].left != left || slots_[at].right != right)) at = (at + 1) & (slots_.size() - 1);
+    while (slots_[at].value != none && (slots_[at].left != left || slots_[at].right != right))
+      at = (at + 1) & (slots_.size() - 1);
     return at;
   }
   void put(const Slot& s) {
@@ -61,7 +62,7 @@ class PairTable {
     slots_[place(s.left, s.right, hash)] = s;
   }
 
-  std::vector<Slot> slots_;       // at most half of them in use
+  std::vector<Slot> slots_;   // at most half of them in use
   std::vector<uint64_t> seen_;
   int shift_ = 0, seen_shift_ = 0;
   size_t count_ = 0;

@@ -145,7 +145,8 @@ int64_t bpe_size(const std::string& kind) {   // of "bpe:4096"
   int64_t size = 0;
   const char* end = kind.data() + kind.size();
   const auto [stop, error] = std::from_chars(kind.data() + std::string_view("bpe:").size(), end, size);
-  QD_CHECK(error == std::errc() && stop == end, str("--tokenizer ", kind), "expected a number of ids behind 'bpe:'", "e.g. bpe:4096");
+  QD_CHECK(error == std::errc() && stop == end, str("--tokenizer ", kind), "expected a number of ids behind 'bpe:'",
+           "e.g. bpe:4096");
   return size;
 }
 
@@ -198,8 +199,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   const std::string path = path_in(folder);
   const bool is_own = is_there(path);
   if (!is_own && has_bpe(folder)) return std::make_unique<BpeTokenizer>(read_bpe(folder));
-  QD_CHECK(is_own, folder, str("expected a folder with a tokenizer, it holds none of ", file_name, ", vocab.json with merges.txt, and tokenizer.json"),
-           "the folder of a run has one");
+  QD_CHECK(is_own, folder, str("expected a folder with a tokenizer, got none of ", file_name, ", vocab.json and tokenizer.json"),
+           "bin/tok train makes one, and every run of a language model holds its own");
   try {
     const nlohmann::json fields = read_json_object(path, longest_file);
     QD_CHECK(fields.value("format", "") == format, path,

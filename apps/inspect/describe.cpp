@@ -21,23 +21,25 @@ namespace {
 // Of the finite numbers of a tensor.
 struct Statistics {
   int64_t finite = 0, not_finite = 0;
-  double low = INFINITY, high = -INFINITY, mean = 0;
-  long double squares = 0, deviations = 0;   // long: the squares of an F64 may be beyond it
+  double low = INFINITY, high = -INFINITY;
+  long double sum = 0, squares = 0;   // long: the squares of an F64 may be beyond it, and 11 more bits stand the difference below
 
-  void add(double x) {   // Welford 1962
+  void add(double x) {
     if (!std::isfinite(x)) {
       ++not_finite;
       return;
     }
     ++finite;
     low = std::min(low, x), high = std::max(high, x);
+    sum += x;
     squares += static_cast<long double>(x) * x;
-    const double from_mean = x - mean;
-    mean += from_mean / static_cast<double>(finite);
-    deviations += static_cast<long double>(from_mean) * (x - mean);
   }
+  double mean() const { return static_cast<double>(sum / static_cast<long double>(finite)); }
   double norm() const { return static_cast<double>(std::sqrt(squares)); }
-  double deviation() const { return static_cast<double>(std::sqrt(deviations / static_cast<long double>(finite))); }
+  double deviation() const {
+    const long double count = static_cast<long double>(finite), centre = sum / count;
+    return static_cast<double>(std::sqrt(std::max(0.0L, squares / count - centre * centre)));
+  }
 };
 
 // What config.json says, in one line: numbers and texts.
@@ -88,7 +90,7 @@ int describe(const std::string& path, bool json) {
       ordered_json row = {{"name", t->name}, {"type", t->type}, {"shape", std::vector<int64_t>(t->shape.begin(), t->shape.end())},
                           {"count", t->shape.size()}, {"bytes", t->bytes}};
       rows.push_back({printable(t->name), printable(t->type), t->shape.str(), str(t->shape.size())});
-      for (const auto& [name, value] : {std::pair("norm", s.norm()), {"mean", s.mean}, {"std", s.deviation()}, {"min", s.low}, {"max", s.high}}) {
+      for (const auto& [name, value] : {std::pair("norm", s.norm()), {"mean", s.mean()}, {"std", s.deviation()}, {"min", s.low}, {"max", s.high}}) {
         const bool known = t->number && s.finite > 0;
         rows.back().push_back(known ? shown(value) : "-");
         if (known) row[name] = value;

@@ -29,7 +29,8 @@ std::string folder_for(const TrainOptions& o) {
     QD_CHECK(!fs::exists(fs::symlink_status(fs::path(o.out) / name, error)), "--out",
              str("expected a folder without a tokenizer, got ", o.out, ", which holds ", name), "choose another folder");
   fs::create_directories(o.out, error);
-  QD_CHECK(fs::is_directory(o.out, error), "--out", str("expected a folder that can be made, got ", o.out, ": ", error.message()));
+  QD_CHECK(fs::is_directory(o.out, error), "--out",
+           str("expected a folder that can be made, got ", o.out, ": ", error.message()));
   return o.out;
 }
 
@@ -43,7 +44,8 @@ int64_t count_tokens(const Tokenizer& tokenizer, const Corpus& corpus) {
 }
 
 int train(const TrainOptions& o, const Command& command) {
-  QD_CHECK(o.kind == "bpe" || !command.given("--size"), "--size", "expected no size beside --kind char: every character gets an id");
+  QD_CHECK(o.kind == "bpe" || !command.given("--size"), "--size",
+           "expected no size beside --kind char: every character gets an id");
   if (o.threads > 0) set_threads(static_cast<int>(o.threads));
   const Corpus corpus = o.data.empty() ? generated_corpus(0) : read_corpus(o.data, 0);
   if (o.data.empty()) log("without --data the text is generated: short sentences and sums");
@@ -56,11 +58,16 @@ int train(const TrainOptions& o, const Command& command) {
 
   const int64_t bytes = text_bytes(corpus.training), tokens = count_tokens(*tokenizer, corpus);
   const double per_token = static_cast<double>(bytes) / static_cast<double>(tokens);
-  log(str(tokenizer->size(), " ids learned from ", bytes, " bytes in ", std::round(seconds * 100) / 100, " s; the text has ", tokens, " tokens of ",
-          std::round(per_token * 1000) / 1000, " bytes; the tokenizer is in ", folder));
+  log(str(tokenizer->size(), " ids learned from ", bytes, " bytes in ", std::round(seconds * 100) / 100, " s; the text has ",
+          tokens, " tokens of ", std::round(per_token * 1000) / 1000, " bytes; the tokenizer is in ", folder));
   if (o.json)
-    print_json({{"kind", o.kind}, {"size", tokenizer->size()}, {"bytes", bytes}, {"tokens", tokens}, {"bytes_per_token", per_token},
-                {"seconds", seconds}, {"out", folder}});
+    print_json({{"kind", o.kind},
+                {"size", tokenizer->size()},
+                {"bytes", bytes},
+                {"tokens", tokens},
+                {"bytes_per_token", per_token},
+                {"seconds", seconds},
+                {"out", folder}});
   return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -61,7 +62,15 @@ TEST_CASE("tok: learns, encodes line by line as the library does, and decodes to
 
   std::string noise;
   for (int i = 0; i < 3000; ++i) noise += static_cast<char>(i * i % 256);
-  const std::string texts[] = {"", "\n", "\n\n", "one line", "a b\n\n  c\r\nlast", "a b\n", std::string("\0\n\0", 3), noise, learned,
+  const std::string texts[] = {"",
+                               "\n",
+                               "\n\n",
+                               "one line",
+                               "a b\n\n  c\r\nlast",
+                               "a b\n",
+                               std::string("\0\n\0", 3),
+                               noise,
+                               learned,
                                learned + "<|endoftext|>\n" + std::string(200000, 'x') + "\n" + noise};
   for (const std::string& text : texts) {
     CAPTURE(text.substr(0, 50));
@@ -151,9 +160,9 @@ TEST_CASE("tok: bin/lm trains with bpe:SIZE or a folder, resumes in bits, evalua
   const Place at;
   write_file(at / "text.txt", generated_text(6000));
   const auto training = [&](const std::string& out, const std::string& tokenizer, const Arguments& more = {}) {
-    Arguments all = {"train", "--data", "text.txt", "--layers", "1", "--heads", "2", "--width", "16", "--context", "8", "--batch", "4", "--steps",
-                     "20", "--warmup", "2", "--dropout", "0.1", "--accumulate", "2", "--threads", "1", "--sample", "9", "--out", out, "--tokenizer",
-                     tokenizer};
+    Arguments all = {"train", "--data",    "text.txt", "--layers", "1",  "--heads",  "2", "--width",     "16",     "--context",
+                     "8",     "--batch",   "4",        "--steps",  "20", "--warmup", "2", "--dropout",   "0.1",    "--accumulate",
+                     "2",     "--threads", "1",        "--sample", "9",  "--out",    out, "--tokenizer", tokenizer};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   };

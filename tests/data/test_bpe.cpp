@@ -23,8 +23,8 @@ namespace {
 
 // Few different words, so that there is something to merge; broken bytes and runs of one letter among them.
 std::string random_text(std::mt19937& random, size_t size) {
-  const std::string parts[] = {"a",  "b",  "aaa", "ab", "the", " ", "  ", "\n", "'s", "'re", "求", "求导", "é", "12", "!", "\xFF",
-                               "\xE6", "aaaaaaa", "\xB1\x82", "导\xE6", "\U0001F600"};
+  const std::string parts[] = {"a",    "b", "aaa", "ab", "the",  " ",    "  ",      "\n",       "'s",     "'re",       "求",
+                               "求导", "é", "12",  "!",  "\xFF", "\xE6", "aaaaaaa", "\xB1\x82", "导\xE6", "\U0001F600"};
   std::string text;
   while (text.size() < size) text += parts[random() % std::size(parts)];
   return text;
@@ -175,7 +175,8 @@ TEST_CASE("bpe: what is learned is GPT-2's order of bytes, merges, and the liter
   CHECK(v.tokens[0] == "!");
   CHECK(v.tokens[v.byte_ids[' ']] == " ");
   CHECK(v.byte_ids[' '] == 220);   // as in GPT-2
-  CHECK(std::vector<std::string>(v.tokens.begin() + 256, v.tokens.end()) == std::vector<std::string>{"ab", "abab", "<|endoftext|>"});
+  CHECK(std::vector<std::string>(v.tokens.begin() + 256, v.tokens.end()) ==
+        std::vector<std::string>{"ab", "abab", "<|endoftext|>"});
   CHECK(v.end_of_text == 258);   // no fourth merge: " abab" occurs once, and the literal is no text to learn from
   CHECK(trained("", 257).tokens.size() == 257);
   CHECK(trained("aaaaaaaa", 300).tokens.size() == 256 + 2 + 1);   // aa, aaaa; the pair of those occurs once
@@ -187,11 +188,13 @@ TEST_CASE("bpe: what is learned is GPT-2's order of bytes, merges, and the liter
 
 TEST_CASE("bpe: encodes as GPT-2's encoder, learned merges and made-up ones in any order") {
   std::mt19937 random(5);
-  int out_of_order = 0;
+  int out_of_order = 0, made_up_in_order = 0;
   for (int round = 0; round < 60; ++round) {
     const std::string text = random_text(random, 2000);
-    const BpeVocabulary v = round % 2 ? made_up(random, 1 + random() % 60) : trained(text, 257 + static_cast<int64_t>(random() % 200));
+    const BpeVocabulary v =
+        round % 2 ? made_up(random, 1 + random() % 60) : trained(text, 257 + static_cast<int64_t>(random() % 200));
     out_of_order += !in_order(v);
+    made_up_in_order += round % 2 && in_order(v);
     const BpeTokenizer tokenizer(v);
     for (int n = 0; n < 20; ++n) {
       std::string some = n % 2 ? random_text(random, random() % 60) : "";
@@ -205,6 +208,7 @@ TEST_CASE("bpe: encodes as GPT-2's encoder, learned merges and made-up ones in a
     }
   }
   CHECK(out_of_order > 5);
+  CHECK(made_up_in_order > 5);
 }
 
 TEST_CASE("bpe: all bytes, all characters and noise come back, in parts and on several threads") {
@@ -249,7 +253,8 @@ TEST_CASE("bpe: a text in pieces has the ids of the whole, special texts include
       v.tokens.push_back(literals[i]);
     }
     for (int n = 0; n < 4; ++n) text.insert(random() % (text.size() + 1), literals[random() % literals.size()]);
-    std::sort(v.specials.begin(), v.specials.end(), [](const auto& a, const auto& b) { return a.literal.size() > b.literal.size(); });
+    std::sort(v.specials.begin(), v.specials.end(),
+              [](const auto& a, const auto& b) { return a.literal.size() > b.literal.size(); });
     const BpeTokenizer tokenizer(v);
     const std::string_view whole = text;
     const Ids ids = tokenizer.encode(text);
@@ -274,7 +279,8 @@ TEST_CASE("bpe: special texts are taken whole, the leftmost and longest first") 
     v.specials.push_back({literal, static_cast<int32_t>(v.tokens.size())});
     v.tokens.emplace_back(literal);
   }
-  std::sort(v.specials.begin(), v.specials.end(), [](const auto& a, const auto& b) { return a.literal.size() > b.literal.size(); });
+  std::sort(v.specials.begin(), v.specials.end(),
+            [](const auto& a, const auto& b) { return a.literal.size() > b.literal.size(); });
   const BpeTokenizer tokenizer(v);
   CHECK(tokenizer.end_of_text() == 256);
   CHECK(tokenizer.encode("<|endoftext|>") == Ids{256});

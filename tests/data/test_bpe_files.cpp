@@ -41,8 +41,13 @@ struct Files {
             {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}}},
             {"post_processor", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", false}}},
             {"decoder", {{"type", "ByteLevel"}}},
-            {"model", {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr}, {"continuing_subword_prefix", ""}, {"vocab", vocab},
-                       {"merges", {"a b", "ab ab"}}}}};
+            {"model",
+             {{"type", "BPE"},
+              {"dropout", nullptr},
+              {"unk_token", nullptr},
+              {"continuing_subword_prefix", ""},
+              {"vocab", vocab},
+              {"merges", {"a b", "ab ab"}}}}};
   }
   void write(const std::string& folder) const {   // without waiting for the disk, as write_file does
     std::ofstream(folder + "vocab.json") << vocab.dump();
@@ -174,13 +179,25 @@ TEST_CASE("bpe files: tokenizer.json where it is GPT-2's pipeline") {
   check();
 
   const std::pair<std::function<void(json&)>, const char*> refused[] = {
-      {[](json& f) { f["normalizer"] = {{"type", "NFC"}}; }, "normalizer"},
-      {[](json& f) { f["truncation"] = {{"max_length", 512}}; }, "truncation"},
+      {[](json& f) {
+         f["normalizer"] = {{"type", "NFC"}};
+       },
+       "normalizer"},
+      {[](json& f) {
+         f["truncation"] = {{"max_length", 512}};
+       },
+       "truncation"},
       {[](json& f) { f["pre_tokenizer"]["add_prefix_space"] = true; }, "add_prefix_space"},
       {[](json& f) { f["pre_tokenizer"]["use_regex"] = false; }, "use_regex"},
-      {[](json& f) { f["pre_tokenizer"] = {{"type", "Whitespace"}}; }, "pre_tokenizer"},
+      {[](json& f) {
+         f["pre_tokenizer"] = {{"type", "Whitespace"}};
+       },
+       "pre_tokenizer"},
       {[](json& f) { f["pre_tokenizer"] = nullptr; }, "pre_tokenizer"},
-      {[](json& f) { f["post_processor"] = {{"type", "TemplateProcessing"}}; }, "post_processor"},
+      {[](json& f) {
+         f["post_processor"] = {{"type", "TemplateProcessing"}};
+       },
+       "post_processor"},
       {[](json& f) { f["decoder"] = 7; }, "decoder"},
       {[](json& f) { f["model"]["type"] = "WordPiece"; }, "WordPiece"},
       {[](json& f) { f["model"]["dropout"] = 0.1; }, "dropout"},
@@ -190,21 +207,28 @@ TEST_CASE("bpe files: tokenizer.json where it is GPT-2's pipeline") {
       {[](json& f) { f["model"] = json::array(); }, "model"},
       {[](json& f) { f["model"].erase("vocab"); }, "vocab"},
       {[](json& f) { f["model"]["merges"] = "a b"; }, "merges"},
-      {[](json& f) { f["model"]["merges"] = {"a b", 7}; }, "merge 1"},
+      {[](json& f) {
+         f["model"]["merges"] = {"a b", 7};
+       },
+       "merge 1"},
       {[](json& f) { f["model"]["merges"] = {"a"}; }, "merge 0"},
       {[](json& f) { f["model"]["merges"] = {"a b ab"}; }, "merge 0"},
       {[](json& f) { f["model"]["merges"] = json::parse(R"([["a", "b", "a"]])"); }, "merge 0"},
       {[](json& f) { f["model"]["merges"] = json::parse(R"([["a", 7]])"); }, "merge 0"},
-      {[](json& f) { f["model"]["merges"] = {"ab ab", "a b"}; }, "before those that use it"},
+      {[](json& f) {
+         f["model"]["merges"] = {"ab ab", "a b"};
+       },
+       "before those that use it"},
       {[](json& f) { f["added_tokens"][0]["lstrip"] = true; }, "lstrip"},
       {[](json& f) { f["added_tokens"][0]["id"] = 3; }, "258"},
       {[](json& f) { f["added_tokens"][0].erase("id"); }, "id"},
       {[](json& f) { f["added_tokens"][0] = "<|endoftext|>"; }, "content"},
       {[](json& f) { f["added_tokens"] = "<|endoftext|>"; }, "added_tokens"},
   };
-  for (const auto& [change, expected] : refused) {
+  for (const auto& c : refused) {
+    const std::string expected = c.second;
     json wrong = files.fast;
-    change(wrong);
+    c.first(wrong);
     std::ofstream(folder / "tokenizer.json") << wrong.dump();
     CAPTURE(expected);
     CHECK_MESSAGE(has(failure(folder / ""), expected), failure(folder / ""));
@@ -233,8 +257,13 @@ TEST_CASE("bpe files: hostile and damaged files are refused with their names") {
       {[](Files& f) { f.vocab[""] = 259; }, "empty"},
       {[](Files& f) { f.vocab["<pad>"] = f.vocab["Q"], f.vocab.erase("Q"); }, "none for byte 81, 'Q'"},
       {[](Files& f) { f.vocab["<pad>"] = f.vocab["\u0120"], f.vocab.erase("\u0120"); }, "none for byte 32"},
-      {[](Files& f) { f.vocab.erase("abab"), f.vocab["<|endoftext|>"] = 257; }, "merges.txt: line 3] expected tokens of the vocabulary, it has no 'abab'"},
-      {[](Files& f) { f.merges = ""; f.merges += "a b\n"; }, "line 1] expected '#version: 0.2', got 'a b'"},
+      {[](Files& f) { f.vocab.erase("abab"), f.vocab["<|endoftext|>"] = 257; },
+       "merges.txt: line 3] expected tokens of the vocabulary, it has no 'abab'"},
+      {[](Files& f) {
+         f.merges = "";
+         f.merges += "a b\n";
+       },
+       "line 1] expected '#version: 0.2', got 'a b'"},
       {[](Files& f) { f.merges += "a\n"; }, "line 4] expected two tokens with one blank between them, got 'a'"},
       {[](Files& f) { f.merges += "a b a\n"; }, "line 4"},
       {[](Files& f) { f.merges += "a  b\n"; }, "line 4"},
@@ -245,7 +274,8 @@ TEST_CASE("bpe files: hostile and damaged files are refused with their names") {
       {[](Files& f) { f.merges += "ab zz\n"; }, "it has no 'zz'"},
       {[](Files& f) { f.merges += "a b\n"; }, "line 4] expected every merge once, got 'a b' again"},
       {[](Files& f) { f.merges += "b a\n"; }, "it has no 'ba'"},
-      {[](Files& f) { f.config["tokenizer_class"] = "BertTokenizer"; }, "tokenizer_config.json: 'tokenizer_class'] expected null or"},
+      {[](Files& f) { f.config["tokenizer_class"] = "BertTokenizer"; },
+       "tokenizer_config.json: 'tokenizer_class'] expected null or"},
       {[](Files& f) { f.config["add_prefix_space"] = true; }, "add_prefix_space"},
       {[](Files& f) { f.config["add_prefix_space"] = "no"; }, "add_prefix_space"},
       {[](Files& f) { f.config["add_bos_token"] = true; }, "add_bos_token"},
@@ -255,16 +285,32 @@ TEST_CASE("bpe files: hostile and damaged files are refused with their names") {
       {[](Files& f) { f.config["pad_token"] = "a"; }, "none for byte 97"},
       {[](Files& f) { f.config["additional_special_tokens"] = "x"; }, "expected a list"},
       {[](Files& f) { f.config["added_tokens_decoder"] = 7; }, "added_tokens_decoder"},
-      {[](Files& f) { f.config["added_tokens_decoder"]["x"] = {{"content", "<|pad|>"}}; }, "added_tokens_decoder/x"},
-      {[](Files& f) { f.config["added_tokens_decoder"]["300"] = {{"content", "<|pad|>"}}; }, "got 300 for '<|pad|>'"},
-      {[](Files& f) { f.config["added_tokens_decoder"]["259"] = {{"content", "<|pad|>"}, {"rstrip", true}}; }, "rstrip"},
-      {[](Files& f) { f.config["added_tokens_decoder"]["259"] = {{"content", ""}}; }, "empty"},
-      {[](Files& f) { f.special["eos_token"] = {{"text", "x"}}; }, "special_tokens_map.json: 'eos_token'] expected an object with 'content'"},
+      {[](Files& f) {
+         f.config["added_tokens_decoder"]["x"] = {{"content", "<|pad|>"}};
+       },
+       "added_tokens_decoder/x"},
+      {[](Files& f) {
+         f.config["added_tokens_decoder"]["300"] = {{"content", "<|pad|>"}};
+       },
+       "got 300 for '<|pad|>'"},
+      {[](Files& f) {
+         f.config["added_tokens_decoder"]["259"] = {{"content", "<|pad|>"}, {"rstrip", true}};
+       },
+       "rstrip"},
+      {[](Files& f) {
+         f.config["added_tokens_decoder"]["259"] = {{"content", ""}};
+       },
+       "empty"},
+      {[](Files& f) {
+         f.special["eos_token"] = {{"text", "x"}};
+       },
+       "special_tokens_map.json: 'eos_token'] expected an object with 'content'"},
   };
-  for (const auto& [change, expected] : cases) {
+  for (const auto& c : cases) {
+    const std::string expected = c.second;
     const test::TempDir folder;
     Files f = files;
-    change(f);
+    c.first(f);
     f.write(folder / "");
     CAPTURE(expected);
     CHECK_MESSAGE(has(failure(folder / ""), expected), failure(folder / ""));
@@ -276,12 +322,11 @@ TEST_CASE("bpe files: files that are no JSON, missing, links in a circle, pipes,
   const Files files;
   const test::TempDir folder;
   const std::string vocab = folder / "vocab.json", merges = folder / "merges.txt";
-  const auto refused = [&](const std::string& part) {
-    CHECK_MESSAGE(has(failure(folder / ""), part), failure(folder / ""));
-  };
+  const auto refused = [&](const std::string& part) { CHECK_MESSAGE(has(failure(folder / ""), part), failure(folder / "")); };
   files.write(folder / "");
-  for (const std::string& content : {std::string(), std::string("{"), std::string("{\"a\xFF\": 1}"), std::string(R"({"\ud800": 1})"),
-                                     std::string(200000, '['), std::string("\0\0", 2), files.vocab.dump() + "x"}) {
+  for (const std::string& content :
+       {std::string(), std::string("{"), std::string("{\"a\xFF\": 1}"), std::string(R"({"\ud800": 1})"), std::string(200000, '['),
+        std::string("\0\0", 2), files.vocab.dump() + "x"}) {
     write_file(vocab, content);
     refused("vocab.json] expected JSON");
   }

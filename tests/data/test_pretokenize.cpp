@@ -52,7 +52,7 @@ std::vector<std::string> by_the_book(std::string_view text) {
     if (end == i) end = with_blank(i, N);
     if (end == i) end = with_blank(i, [&](size_t k) { return !S(k) && !L(k) && !N(k); });
     if (end == i)
-      for (size_t stop = run(i, S); stop > i && end == i; --stop)   // \s+(?!\S): the longest run behind which no other character stands
+      for (size_t stop = run(i, S); stop > i && end == i; --stop)   // \s+(?!\S): the longest, no other character behind it
         if (stop == n || S(stop)) end = stop;
     if (end == i) end = run(i, S);
     REQUIRE(end > i);
@@ -62,9 +62,26 @@ std::vector<std::string> by_the_book(std::string_view text) {
 }
 
 std::string random_text(std::mt19937& random, size_t characters) {
-  const std::string parts[] = {" ", " ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u0085", "\x1c", "'", "'s", "'re", "'l", "'S", "\u2019", "s", "e", "l",
-                               "a", "Z", "7", "\u0661", "\u00bd", "!", "_", "求", "é", "\u0301", "\u200d", "\U0001F600", "\x80", "\xE6\xB1", "\xFF",
-                               std::string(1, '\0'), "\u2028", "v", "t", "d", "m"};
+  const std::string parts[] = {" ",      " ",
+                               "\n",     "\t",
+                               "\r\n",   "\u00a0",
+                               "\u3000", "\u0085",
+                               "\x1c",   "'",
+                               "'s",     "'re",
+                               "'l",     "'S",
+                               "\u2019", "s",
+                               "e",      "l",
+                               "a",      "Z",
+                               "7",      "\u0661",
+                               "\u00bd", "!",
+                               "_",      "求",
+                               "é",      "\u0301",
+                               "\u200d", "\U0001F600",
+                               "\x80",   "\xE6\xB1",
+                               "\xFF",   std::string(1, '\0'),
+                               "\u2028", "v",
+                               "t",      "d",
+                               "m"};
   std::string text;
   for (size_t i = 0; i < characters; ++i) text += parts[random() % std::size(parts)];
   return text;
@@ -79,7 +96,7 @@ TEST_CASE("pretokenize: blanks, contractions, numbers, other scripts, broken byt
       {"", {}},
       {"Hello world", {"Hello", " world"}},
       {"a  b", {"a", " ", " b"}},
-      {"a\n\nb", {"a", "\n", "\n", "b"}},       // only a blank goes with the word behind it
+      {"a\n\nb", {"a", "\n", "\n", "b"}},   // only a blank goes with the word behind it
       {"a \n b  ", {"a", " \n", " b", "  "}},
       {"a\t b", {"a", "\t", " b"}},
       {" \n", {" \n"}},
@@ -88,16 +105,16 @@ TEST_CASE("pretokenize: blanks, contractions, numbers, other scripts, broken byt
       {"it\u2019s", {"it", "\u2019", "s"}},
       {"12ab!? 3", {"12", "ab", "!?", " 3"}},
       {"\u00bd\u0661 \u00b2", {"\u00bd\u0661", " \u00b2"}},
-      {"e\u0301", {"e", "\u0301"}},             // a mark is no letter
+      {"e\u0301", {"e", "\u0301"}},   // a mark is no letter
       {"\u00a0x \u3000 x", {"\u00a0", "x", " \u3000", " x"}},
       {"a\u0085\x1c", {"a", "\u0085", "\x1c"}},   // White_Space has U+0085, not U+001C
       {"求导，求 导", {"求导", "，", "求", " 导"}},
       {"a\xFF\x80 \xE6\xB1 b", {"a", "\xFF\x80", " \xE6\xB1", " b"}},
   };
-  for (const auto& [text, pieces] : cases) {
-    CAPTURE(text);
-    CHECK(pieces_of(text) == pieces);
-    CHECK(by_the_book(text) == pieces);
+  for (const auto& c : cases) {
+    CAPTURE(c.first);
+    CHECK(pieces_of(c.first) == c.second);
+    CHECK(by_the_book(c.first) == c.second);
   }
 }
 

@@ -71,17 +71,18 @@ def replace(word, pair):
     return out
 
 
+def encode_piece(piece, ids, ranks):
+    word = [LETTERS[b] for b in piece]
+    while len(word) > 1:
+        best = min(zip(word, word[1:]), key=lambda pair: ranks.get(pair, len(ranks)))
+        if best not in ranks:
+            break
+        word = replace(word, best)
+    return [ids[token] for token in word]
+
+
 def encode(data, ids, ranks):
-    out = []
-    for piece in pieces(data):
-        word = [LETTERS[b] for b in piece]
-        while len(word) > 1:
-            best = min(zip(word, word[1:]), key=lambda pair: ranks.get(pair, len(ranks)))
-            if best not in ranks:
-                break
-            word = replace(word, best)
-        out += [ids[token] for token in word]
-    return out
+    return [id for piece in pieces(data) for id in encode_piece(piece, ids, ranks)]
 
 
 def learn(data, merges):
