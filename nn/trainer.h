@@ -89,6 +89,7 @@ class Trainer final : public Stateful {
   void keep_sample(const std::string& text);
   void expect_finite_weights();
   std::string kept_hint() const;
+  std::string complete_hint() const;
   bool save_now();
   bool attempt(const std::function<void()>& write);
   std::string path(const std::string& file) const { return files_.out + "/" + file; }

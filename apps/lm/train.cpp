@@ -25,7 +25,7 @@ int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
   QD_CHECK(!o.sample_prompt.empty(), "--sample-prompt", "expected a text to continue, got an empty one", "without it a line begins");
   GPTConfig config = o.model.config(1);   // wrong sizes show before any text is read
-  const bool own_val = !o.train.val.empty(), resumed = !o.train.resume.empty();
+  const bool own_val = !o.train.val.empty(), resumed = o.train.resumes();
   const double held_out_part = own_val ? 0 : o.train.val_fraction;
   const Corpus corpus = o.data.empty() ? generated_corpus(held_out_part) : read_corpus(o.data, held_out_part);
   const Corpus val = own_val ? read_corpus(o.train.val, 0) : Corpus{};
