@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/append_file.h"
 #include "core/state.h"
 
 namespace qd {
@@ -20,19 +21,12 @@ std::string describe(const Values& values);                                     
 class MetricsFile {
  public:
   MetricsFile() = default;                                       // writes nothing
-  // Opens the file for appending and cuts it to `length` bytes: what was written after a checkpoint goes when the run resumes from it.
-  MetricsFile(const std::string& path, int64_t length);          // throws Error
-  ~MetricsFile();
-  MetricsFile(const MetricsFile&) = delete;
-  MetricsFile& operator=(MetricsFile&& other) noexcept;
-
+  MetricsFile(const std::string& path, int64_t length) : file_(path, length) {}   // cut to so many bytes and continued; throws Error
   void append(int64_t step, const Values& values);               // {"step": step, ...}; throws Error (disk full), and no part of a line stays
-  int64_t length() const { return length_; }                     // bytes
+  int64_t length() const { return file_.length(); }              // bytes
 
  private:
-  std::string path_;
-  int descriptor_ = -1;
-  int64_t length_ = 0;
+  AppendFile file_;
 };
 
 }  // namespace qd

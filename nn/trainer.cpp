@@ -101,6 +101,7 @@ void Trainer::save(State& to, const std::string& prefix) const {
   to.put(prefix + "random.seed", static_cast<int64_t>(random_state().seed));
   to.put(prefix + "random.next", static_cast<int64_t>(random_state().next));
   to.put(prefix + "metrics_length", metrics_.length());
+  to.put(prefix + "events_length", events_.length());
   put(to, prefix + "evaluation.", evaluation_);
 }
 
@@ -115,6 +116,7 @@ void Trainer::load(const State& from, const std::string& prefix) {
   norm_ = from.real(prefix + "gradient_norm");
   random_ = {static_cast<uint64_t>(from.integer(prefix + "random.seed")), static_cast<uint64_t>(from.integer(prefix + "random.next"))};
   metrics_length_ = from.integer(prefix + "metrics_length");
+  events_length_ = from.texts.contains(prefix + "events_length") ? from.integer(prefix + "events_length") : 0;   // older runs have none
   evaluation_ = values_in(from, prefix + "evaluation.");
 }
 
@@ -136,6 +138,7 @@ TrainResult Trainer::operator()() {
   if (!files_.out.empty()) {
     if (!resumed_) claim_run_directory(files_.out);
     metrics_ = MetricsFile(path("metrics.jsonl"), metrics_length_);
+    attempt([&] { events_ = EventsFile(files_.out, events_length_); });
   }
   random_state() = random_;
   module_.train();
@@ -157,6 +160,7 @@ TrainResult Trainer::operator()() {
     if (evaluated_.step != now_.step) evaluate_now();
   }
   const bool complete = finished() && evaluated_.step == now_.step, saved = save_now();
+  if (reported_ != now_.step) report_now();
   if (!complete) log(str("interrupted at step ", now_.step, saved ? ", saved; continue with --resume " + files_.out : ", not saved"));
   return {.steps = now_.step,
           .seconds = now_.seconds,
@@ -226,12 +230,19 @@ void Trainer::record() {
   if (steps == 0) return;
   const double seconds = now_.seconds - recorded_.seconds;
   train_loss_ = loss_sum_ / static_cast<double>(steps);
-  Values line = {{"seconds", now_.seconds}, {"loss", train_loss_}, {"lr", rate_}, {"grad_norm", norm_}};
+  Values line = {{"loss", train_loss_}, {"lr", rate_}, {"grad_norm", norm_}};
   if (options_.units > 0)
     line.emplace_back(options_.unit + "_per_second", static_cast<double>(steps * options_.accumulate * options_.units) / seconds);
-  attempt([&] { metrics_.append(now_.step, line); });
+  note("train", line);
   recorded_ = now_;
   loss_sum_ = 0;
+}
+
+// A line of metrics.jsonl, and an event whose tags begin with `group`.
+void Trainer::note(const std::string& group, Values values) {
+  values.emplace(values.begin(), "seconds", now_.seconds);
+  attempt([&] { metrics_.append(now_.step, values); });
+  attempt([&] { events_.scalars(now_.step, group, values); });
 }
 
 void Trainer::evaluate_now() {
@@ -246,12 +257,11 @@ void Trainer::evaluate_now() {
   evaluation_ = std::move(values);
   if (!evaluation_.empty()) {
     log(str("step ", now_.step, ": ", describe(evaluation_)));
-    Values line = evaluation_;
-    line.emplace(line.begin(), "seconds", now_.seconds);
-    attempt([&] { metrics_.append(now_.step, line); });
+    note("val", evaluation_);
     keep_best();
   }
   if (!text.empty()) keep_sample(text);
+  report_now();
 }
 
 void Trainer::keep_best() {
@@ -270,6 +280,16 @@ void Trainer::keep_sample(const std::string& text) {
     std::filesystem::create_directory(path("samples"), ignored);
     write_file(path(name), text + "\n");
   });
+  attempt([&] { events_.text(now_.step, "sample", text); });
+}
+
+void Trainer::report_now() {
+  if (!report || files_.out.empty()) return;
+  const ProfiledOp timed("report");
+  const Evaluation scope(module_);
+  attempt(report);
+  reported_ = now_.step;
+  reported_at_ = std::chrono::steady_clock::now();
 }
 
 // A step may have ruined the weights although loss and gradient were finite: then nothing good is overwritten.
@@ -291,6 +311,8 @@ bool Trainer::save_now() {
   if (files_.out.empty()) return false;
   const bool saved = attempt([&] { save_checkpoint(path("last.safetensors"), module_, all_parts()); });
   if (!find(best_, "val_loss")) attempt([&] { save_model(path("model.safetensors"), module_, now_.step, {}); });
+  constexpr std::chrono::seconds pause{10};   // frequent saves need no report each
+  if (reported_ != now_.step && std::chrono::steady_clock::now() - reported_at_ > pause) report_now();
   return saved;
 }
 
@@ -300,7 +322,7 @@ bool Trainer::attempt(const std::function<void()>& write) {
     write();
     return true;
   } catch (const Error& error) {
-    warn(str(error.what(), "; training goes on"));
+    if (warnings_.insert(error.what()).second) warn(str(error.what(), "; training goes on"));
     save_failed_ = true;
     return false;
   }

@@ -8,12 +8,15 @@
 // SIGINT and SIGTERM finish the step, save and leave; a second one leaves at once. After resume() a run continues to the same bits.
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "core/random.h"
 #include "nn/checkpoint.h"
+#include "nn/events.h"
 #include "nn/metrics.h"
 #include "nn/module.h"
 #include "nn/optimizer.h"
@@ -67,6 +70,7 @@ class Trainer final : public Stateful {
   std::function<Tensor()> loss;              // draws the next batch; a scalar with gradient
   std::function<Values()> evaluate;          // without gradients, in evaluation mode; "val_loss" decides which weights are the best
   std::function<std::string()> sample;       // likewise; goes to samples/ and the log
+  std::function<void()> report;              // likewise; after evaluations and saves, when all files of the run are written (run_report.h)
 
   void resume();                             // continue the run in `out` from its last.safetensors; throws Error where that does not fit
   TrainResult operator()();                  // throws Error: `out` holds another run, or a loss or gradient is not finite
@@ -84,6 +88,7 @@ class Trainer final : public Stateful {
   bool finished() const { return progress(options_.limits, now_.step, now_.seconds) >= 1; }
   double take_step();
   void record();
+  void note(const std::string& group, Values values);
   void evaluate_now();
   void keep_best();
   void keep_sample(const std::string& text);
@@ -91,6 +96,7 @@ class Trainer final : public Stateful {
   std::string kept_hint() const;
   std::string complete_hint() const;
   bool save_now();
+  void report_now();
   bool attempt(const std::function<void()>& write);
   std::string path(const std::string& file) const { return files_.out + "/" + file; }
   [[noreturn]] void explain(const std::string& what, const State& before, const RandomState& random);
@@ -110,7 +116,11 @@ class Trainer final : public Stateful {
   // What it does not
   Moment saved_;
   MetricsFile metrics_;
-  int64_t metrics_length_ = 0;
+  EventsFile events_;
+  int64_t metrics_length_ = 0, events_length_ = 0;
+  int64_t reported_ = -1;                    // the step of the last report,
+  std::chrono::steady_clock::time_point reported_at_;
+  std::set<std::string> warnings_;           // those given: a full disk is told once
   Values best_;                              // model.safetensors has them itself
   std::vector<double> step_seconds_;
   bool resumed_ = false, save_failed_ = false;

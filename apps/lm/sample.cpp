@@ -15,7 +15,7 @@ namespace qd {
 namespace {
 
 struct SampleOptions {
-  std::string model, prompt = "\n";
+  std::string model, tokenizer, prompt = "\n";
   GenerateOptions generate = {.temperature = 0.8};
   int64_t samples = 1, seed = 1;
   bool echo = false, ignore_end = false, json = false;
@@ -23,7 +23,7 @@ struct SampleOptions {
 
 int sample(SampleOptions& o) {
   signal(SIGPIPE, SIG_DFL);   // a reader who has enough ends this without a word, as it ends other filters
-  const LanguageModel lm = load_language_model(o.model);
+  const LanguageModel lm = load_language_model(o.model, 0, o.tokenizer);
   const std::string prompt = o.prompt == "-" ? read_file("-") : o.prompt;
   QD_CHECK(!prompt.empty(), "--prompt", "expected a text to continue, got an empty one", "without --prompt a line begins");
   const std::vector<int32_t> ids = lm.tokenizer->encode(prompt);
@@ -70,6 +70,7 @@ void add_sample(App& app) {
   static SampleOptions o;
   app.command("sample", "Let a model continue a text", [] { return sample(o); })
       .option("--model", o.model, "DIR", model_help)
+      .option("--tokenizer", o.tokenizer, "byte|DIR", tokenizer_help)
       .option("--prompt", o.prompt, "TEXT|-", "the text to continue; - reads it from standard input. Without it a line begins")
       .option("--tokens", o.generate.tokens, "N", "how many to make, at most", at_least(0))
       .option("--samples", o.samples, "N", "how many texts to make, together", from_to(1, 1 << 16))

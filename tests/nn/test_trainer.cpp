@@ -18,6 +18,7 @@
 #include "core/safetensors.h"
 #include "core/signals.h"
 #include "nn/trainer.h"
+#include "tests/nn/event_reader.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
@@ -114,6 +115,14 @@ std::vector<json> metrics(const std::string& file) {
   return lines;
 }
 
+// What TensorBoard sees, but the times.
+std::vector<std::string> events(const std::string& folder) {
+  std::vector<std::string> all;
+  for (const test::EventValue& value : test::read_events(test::events_file(folder)))
+    if (value.tag.find("second") == std::string::npos) all.push_back(str(value.step, " ", value.tag, " ", value.number, " ", value.text));
+  return all;
+}
+
 std::string message_of(Trainer& run) {
   try {
     run();
@@ -133,6 +142,7 @@ void check_same_run(const Reference& reference, const std::string& path) {
   CHECK(content(path + "/last.safetensors") == content(reference.path + "/last.safetensors"));
   CHECK(content(path + "/model.safetensors") == content(reference.path + "/model.safetensors"));
   CHECK(metrics(path + "/metrics.jsonl") == metrics(reference.path + "/metrics.jsonl"));
+  CHECK(events(path) == events(reference.path));
 }
 
 }  // namespace
@@ -157,6 +167,11 @@ TEST_CASE("trainer: a whole run and its files") {
   CHECK(lines.front()["lr"].get<double>() == doctest::Approx(0.05 * 3 / 5));
   CHECK(lines.back()["val_loss"] < lines[1]["val_loss"]);
   CHECK(result.train_loss == lines[lines.size() - 2]["loss"]);
+  // every figure and sample is among the events
+  const auto seen = events(reference.path);
+  CHECK(seen.size() == 7 * 3 + 4 + 4);
+  CHECK(seen[0] == str("3 train/loss ", static_cast<float>(lines[0]["loss"].get<double>()), " "));
+  CHECK(std::count(seen.begin(), seen.end(), "20 sample 0     a sample") == 1);
   // a copy of the model alone can be loaded
   Tiny model;
   State weights = read_safetensors(reference.path + "/model.safetensors");
@@ -357,6 +372,7 @@ TEST_CASE("trainer: a full disk while saving warns and goes on") {
   CHECK(read_safetensors(path + "/last.safetensors").integer("trainer.step") == 8);   // the old one, whole
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(path)) names.push_back(entry.path().filename());
+  std::erase(names, fs::path(test::events_file(path)).filename().string());
   std::sort(names.begin(), names.end());
   CHECK(names == std::vector<std::string>{"last.safetensors", "metrics.jsonl", "model.safetensors", "samples"});   // no temporary file
   // and the run can go on from there
