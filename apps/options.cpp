@@ -208,7 +208,7 @@ struct Command::Impl {
     std::error_code ignored;
     const std::string path = goes_on || fs::is_directory(given, ignored) ? (fs::path(given) / "run.json").string() : given;
     QD_CHECK(fs::exists(path, ignored), path, "expected the file of a run's options, there is none",
-             "a run directory holds run.json");
+             goes_on ? "a run that was ended before it wrote one has not begun: start it again with --out" : "a run directory holds run.json");
     try {
       const auto file = ordered_json::parse(read_file(path));
       QD_CHECK(file.is_object() && file.contains("options") && file["options"].is_object(), path,

@@ -13,7 +13,10 @@ namespace qd {
 namespace {
 
 std::string directory_for(const TrainFlags& flags, const std::string& name) {
-  if (!flags.resume.empty()) return flags.resume;   // run.json was read from it
+  if (!flags.resume.empty()) {   // run.json was read from it
+    if (!flags.resumes()) begin_again(flags.resume);
+    return flags.resume;
+  }
   if (flags.out.empty()) return next_run_directory("runs", name);
   claim_run_directory(flags.out);
   return flags.out;
@@ -89,9 +92,12 @@ std::unique_ptr<Optimizer> TrainFlags::make_optimizer(Module& module) const {
   return qd::make_optimizer(optimizer, module, {.beta1 = beta1, .beta2 = beta2, .decay = weight_decay});
 }
 
+bool TrainFlags::resumes() const { return !resume.empty() && has_checkpoint(resume); }
+
 std::string TrainFlags::open_run(const std::string& name) {
   const std::string directory = directory_for(*this, name);
   log_ = std::make_unique<LogFile>(directory + "/log.txt");
+  if (!resume.empty() && !resumes()) log(directory + " has no checkpoint yet: the run begins again");
   return directory;
 }
 

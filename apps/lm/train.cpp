@@ -36,7 +36,7 @@ std::unique_ptr<Tokenizer> choose_tokenizer(TrainOptions& o, const Command& comm
 int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
   QD_CHECK(!o.sample_prompt.empty(), "--sample-prompt", "expected a text to continue, got an empty one", "without it a line begins");
-  const bool own_val = !o.train.val.empty(), resumed = !o.train.resume.empty(), tuned = !o.init.empty();
+  const bool own_val = !o.train.val.empty(), resumed = o.train.resumes(), tuned = !o.init.empty();
   if (tuned) o.init = std::filesystem::absolute(o.init).lexically_normal().string();
   GPTConfig config = tuned ? o.model.adopt(read_config(resumed ? o.train.resume : o.init), command)
                            : o.model.config(1);   // wrong sizes show before any text is read
