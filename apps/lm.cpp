@@ -8,5 +8,6 @@ int main(int argc, char** argv) {
   qd::add_train(app);
   qd::add_eval(app);
   qd::add_sample(app);
+  qd::add_report(app);
   return app.run(argc, argv);
 }
