@@ -10,9 +10,10 @@
 #include "core/allocator.h"
 #include "core/autograd.h"
 #include "core/error.h"
-#include "core/safetensors.h"
+#include "core/signals.h"
 #include "core/utf8.h"
 #include "data/loader.h"
+#include "models/gpt_files.h"
 
 namespace qd {
 namespace fs = std::filesystem;
@@ -48,6 +49,36 @@ GPTConfig ModelFlags::config(int64_t vocabulary) const {
   return c;
 }
 
+GPTConfig ModelFlags::adopt(GPTConfig c, const Command& command) {
+  const auto same = [&](const char* option, const auto& given, const auto& own) {
+    QD_CHECK(!command.known(option) || given == own, option, str("expected ", own, ", as the model of --init has it, got ", given),
+             "without the option the model stays what it is");
+  };
+  GPTConfig given = c;
+  given.hidden = sizes.hidden;
+  same("--layers", sizes.layers, c.layers);
+  same("--heads", sizes.heads, c.heads);
+  same("--width", sizes.width, c.width);
+  same("--hidden", hidden_width(given), hidden_width(c));
+  same("--kv-heads", sizes.kv_heads ? sizes.kv_heads : c.heads, c.kv_heads ? c.kv_heads : c.heads);
+  same("--positions", positions, std::string(name_of(c.positions)));
+  same("--rotary", sizes.rotary, c.rotary);
+  same("--norm", norm, std::string(name_of(c.norm)));
+  same("--norm-kind", norm_kind, std::string(name_of(c.norm_kind)));
+  same("--activation", activation, std::string(name_of(c.activation)));
+  QD_CHECK(c.mask == Mask::causal, "--init", str("expected a causal model, got the mask ", name_of(c.mask)));
+  const int64_t window = command.known("--context") ? sizes.context : c.context;
+  QD_CHECK(window <= c.context || c.positions != PositionKind::learned, "--context",
+           str("expected at most ", c.context, ", the positions that the model of --init has learned, got ", window));
+  if (c.positions != PositionKind::learned) c.context = window;
+  if (command.known("--dropout")) c.dropout = sizes.dropout;
+  check_memory("--init", weight_count(c));
+  sizes = c;
+  sizes.context = window;
+  positions = name_of(c.positions), norm = name_of(c.norm), norm_kind = name_of(c.norm_kind), activation = name_of(c.activation);
+  return c;
+}
+
 double Score::bits_per_byte() const { return nats / std::numbers::ln2 / static_cast<double>(bytes); }
 
 Score score(const GPT& model, const Tokenizer& tokenizer, const TokenStream& text, int64_t context, Progress* line) {
@@ -66,31 +97,28 @@ Score score(const GPT& model, const Tokenizer& tokenizer, const TokenStream& tex
   return s;
 }
 
-LanguageModel load_language_model(const std::string& folder, int64_t context) {
+std::unique_ptr<Tokenizer> tokenizer_of(const std::string& folder, const std::string& other, int64_t vocabulary) {
+  QD_CHECK(!other.empty() || has_tokenizer(folder), folder, "expected the files of a tokenizer in it, there are none",
+           "name another one: --tokenizer byte, or the directory that holds it");
+  std::error_code ignored;
+  QD_CHECK(other.empty() || other == "byte" || fs::is_directory(other, ignored), "--tokenizer",
+           str("expected byte, or the directory of a tokenizer, got '", other, "'"));
+  auto tokenizer = other.empty() ? load_tokenizer(folder) : make_tokenizer(other, {});
+  QD_CHECK(tokenizer->size() == vocabulary, folder,
+           str("expected a tokenizer of ", vocabulary, " ids, as config.json says, got one of ", tokenizer->size()),
+           "do the files belong together?");
+  return tokenizer;
+}
+
+LanguageModel load_language_model(const std::string& folder, int64_t context, const std::string& tokenizer) {
   QD_CHECK(!folder.empty(), "--model", "expected the directory of a model, got none", "--model runs/lm-001");
   GPTConfig config = read_config(folder);
   QD_CHECK(context <= config.context || config.positions != PositionKind::learned, "--context",
            str("expected at most ", config.context, ", the positions that this model has learned, got ", context));
   config.context = std::max(config.context, context);
 
-  const std::string path = (fs::path(folder) / "model.safetensors").string();
-  std::error_code ignored;
-  QD_CHECK(fs::exists(path, ignored), folder, "expected the directory of a model, it holds no model.safetensors",
-           "a training run writes it when it is evaluated or saved first");
-  constexpr double fewest_bytes = 2;   // of a weight in a file
-  QD_CHECK(weight_count(config) * fewest_bytes <= static_cast<double>(fs::file_size(path, ignored)), path,
-           str("expected the ", weight_count(config), " weights that config.json speaks of, the file is too small for them"),
-           "do the two files belong together?");
-  LanguageModel lm{std::make_unique<GPT>(config), load_tokenizer(folder)};
-  QD_CHECK(lm.tokenizer->size() == config.vocab, folder,
-           str("expected a tokenizer of ", config.vocab, " ids, as config.json says, got one of ", lm.tokenizer->size()),
-           "do the two files belong together?");
-  try {
-    lm.model->load(read_safetensors(path));
-  } catch (const Error& error) {
-    const bool named = std::string(error.what()).find(path) != std::string::npos;
-    fail(named ? "model" : path, error.what(), error.hint());
-  }
+  LanguageModel lm{nullptr, tokenizer_of(folder, tokenizer, config.vocab)};
+  lm.model = load_gpt(folder, config);
   lm.model->evaluate();
   lm.model->pack();   // large pages: small matrices of their own are read at two thirds of the speed
   empty_cache();
@@ -103,7 +131,8 @@ void note_problems(const Corpus& corpus) {
   if (broken > 0) warn(str(broken, " bytes of the text are not UTF-8; they are taken as single bytes"));
 }
 
-std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, const GenerateOptions& options) {
+std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, GenerateOptions options) {
+  options.end_of_text = tokenizer.end_of_text();
   const auto ids = generate(model, tokenizer.encode(prompt), options, [](int32_t) { return !interrupted(); });
   const std::string text = tokenizer.decode(ids);
   return text.substr(0, complete_utf8_prefix(text));

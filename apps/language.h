@@ -21,6 +21,9 @@ struct ModelFlags {
   std::string positions = "learned", norm = "pre", norm_kind = "layer", activation = "gelu";
 
   void describe(Command& command);
+  // The model of --init: the flags become its own, --dropout and --context excepted where they are given; throws Error naming an option
+  // that contradicts it. sizes.context is then the window that is trained, which may be shorter than the positions learned.
+  GPTConfig adopt(GPTConfig config, const Command& command);
   GPTConfig config(int64_t vocabulary) const;   // throws Error naming the option; also for a model that memory cannot hold
 };
 
@@ -37,20 +40,24 @@ struct Score {
 // leave.
 Score score(const GPT& model, const Tokenizer& tokenizer, const TokenStream& text, int64_t context, Progress* line = nullptr);
 
-// A directory with config.json, model.safetensors and a tokenizer, ready for use, in evaluation mode.
+// A directory with config.json, weights and a tokenizer (models/gpt_files.h), ready for use, in evaluation mode.
 struct LanguageModel {
   std::unique_ptr<GPT> model;
   std::unique_ptr<Tokenizer> tokenizer;
 };
-// context: the longest window, 0 for that of the file. Throws Error: something is missing, damaged or does not fit, or the context
-// is longer than the learned positions.
-LanguageModel load_language_model(const std::string& folder, int64_t context = 0);
+// context: the longest window, 0 for that of the file. tokenizer: byte or a directory, where that of the model holds none. Throws Error:
+// something is missing, damaged or does not fit, or the context is longer than the learned positions.
+LanguageModel load_language_model(const std::string& folder, int64_t context = 0, const std::string& tokenizer = "");
+
+// The tokenizer in a model's directory, or `other` where that is not empty: byte or a directory. Throws Error: it has not as many ids as
+// the model's vocabulary.
+std::unique_ptr<Tokenizer> tokenizer_of(const std::string& folder, const std::string& other, int64_t vocabulary);
 
 // What one would want to know about a corpus: files skipped, bytes that are not UTF-8.
 void note_problems(const Corpus& corpus);
 
-// What a model writes after `prompt`: whole characters only. Ends early when a signal asks a trainer to leave.
-std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, const GenerateOptions& options);
+// What a model writes after `prompt`, to the end of the text at most: whole characters only. Ends early when a signal asks a trainer to leave.
+std::string write_text(const GPT& model, const Tokenizer& tokenizer, const std::string& prompt, GenerateOptions options);
 
 // Text that comes in pieces, on standard output as soon as its characters are whole. Broken bytes become U+FFFD, and on a
 // terminal control characters are shown, not sent.

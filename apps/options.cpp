@@ -307,6 +307,11 @@ Command& Command::flag(const std::string& name, bool& value, Help help) {
   return *this;
 }
 
+Command& Command::or_alone(const std::string& value) {
+  impl_->slots.back()->parsed->expected(0, 1)->default_str(value);
+  return *this;
+}
+
 Command& Command::group(const std::string& title, bool hidden) {
   impl_->title = title;
   impl_->hidden = hidden;

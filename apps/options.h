@@ -47,6 +47,9 @@ class Command {
   Command& choice(const std::string& name, std::string& value, std::vector<std::string> names, Help help);
   Command& flag(const std::string& name, bool& value, Help help);
 
+  // The option just added may stand without a value, which then is this one.
+  Command& or_alone(const std::string& value);
+
   // The options that follow stand under this title in the help; in --help-all alone when `hidden`.
   Command& group(const std::string& title, bool hidden = false);
   // Read a run.json (or a directory with one): it gives what the command line does not. The option just added names the file;

@@ -24,6 +24,7 @@ const char* hint_for(int error) {
     case ENOENT:
     case ENOTDIR: return "check the path, and the folder that it starts from";
     case EISDIR: return "give the path of a file";
+    case ELOOP: return "the link leads back to itself";
     case EACCES:
     case EPERM:
     case EROFS: return "check who may read and write there (ls -l)";
@@ -113,6 +114,11 @@ void sync(int descriptor, const std::string& path) {
 }  // namespace
 
 std::string read_file(const std::string& path) { return Source(path).read(); }
+
+bool is_there(const std::string& path) {
+  std::error_code error;
+  return fs::symlink_status(path, error).type() != fs::file_type::not_found;
+}
 
 void write_file(const std::string& path, std::string_view bytes) {
   AtomicFile file(path);

@@ -11,6 +11,8 @@ namespace qd {
 
 std::string read_file(const std::string& path);   // the bytes; "-" is standard input. Throws Error naming the path and the reason
 
+bool is_there(const std::string& path);           // also a link that leads nowhere: opening it will say what is wrong
+
 // Writes to a temporary name beside `path`, syncs, renames: readers see the old file or the new one, never a part. Links are
 // followed, permissions stay. What is no regular file (a pipe, /dev/stdout) is written straight into.
 // Throws Error (disk full, no permission) and removes the temporary file.

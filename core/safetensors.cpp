@@ -1,10 +1,6 @@
 #include "core/safetensors.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstring>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -13,12 +9,11 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "core/number_types.h"
 #include "core/utf8.h"
 
 namespace qd {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "the numbers in a file are little-endian");
 
 constexpr const char* metadata = "__metadata__";
 constexpr uint64_t longest_header = 100'000'000;   // bytes: the limit of the reference implementation
@@ -30,58 +25,6 @@ std::string quote(const std::string& name) {
   constexpr size_t most = 100;
   return "'" + printable(name.substr(0, utf8_boundary(name, most))) + (name.size() > most ? "...'" : "'");
 }
-
-// --- the types that a file may hold
-
-uint32_t f16_to_f32(uint16_t half) {   // bits to bits
-  const uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
-  if (exponent == 0) return sign | std::bit_cast<uint32_t>(static_cast<float>(fraction) * 0x1p-24f);   // no denormal in f32
-  if (exponent == 31) return sign | 0x7F800000u | fraction << 13;
-  return sign | (exponent + 127 - 15) << 23 | fraction << 13;
-}
-uint32_t bf16_to_f32(uint16_t bits) { return static_cast<uint32_t>(bits) << 16; }
-
-// Widens `count` numbers; returns how many of them fit before the first that does not.
-template <class From, class To, class F>
-int64_t each(const void* from, int64_t count, void* to, F f) {
-  for (int64_t i = 0; i < count; ++i) {
-    From value;
-    std::memcpy(&value, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof value), sizeof value);
-    To out;
-    if (!f(value, out)) return i;
-    std::memcpy(static_cast<char*>(to) + i * static_cast<int64_t>(sizeof out), &out, sizeof out);
-  }
-  return count;
-}
-
-int64_t widen_f16(const void* from, int64_t count, void* to) {
-  return each<uint16_t, uint32_t>(from, count, to, [](uint16_t x, uint32_t& y) { return y = f16_to_f32(x), true; });
-}
-int64_t widen_bf16(const void* from, int64_t count, void* to) {
-  return each<uint16_t, uint32_t>(from, count, to, [](uint16_t x, uint32_t& y) { return y = bf16_to_f32(x), true; });
-}
-int64_t narrow_f64(const void* from, int64_t count, void* to) {
-  return each<double, float>(from, count, to, [](double x, float& y) {
-    if (std::isfinite(x) && std::abs(x) > std::numeric_limits<float>::max()) return false;
-    y = static_cast<float>(x);
-    return true;
-  });
-}
-int64_t narrow_i64(const void* from, int64_t count, void* to) {
-  return each<int64_t, int32_t>(from, count, to, [](int64_t x, int32_t& y) { return y = static_cast<int32_t>(x), y == x; });
-}
-
-struct FileType {
-  const char* name;
-  int64_t bytes;   // of a number in the file
-  DType dtype;     // of the tensor that it becomes
-  int64_t (*convert)(const void* from, int64_t count, void* to);   // nullptr: the same bytes
-};
-constexpr FileType file_types[] = {
-    {"F32", 4, DType::f32, nullptr},    {"I32", 4, DType::i32, nullptr},     {"U8", 1, DType::u8, nullptr},
-    {"BOOL", 1, DType::u8, nullptr},    {"F16", 2, DType::f32, widen_f16},   {"BF16", 2, DType::f32, widen_bf16},
-    {"F64", 8, DType::f32, narrow_f64}, {"I64", 8, DType::i32, narrow_i64},
-};
 
 // --- the header
 
@@ -171,44 +114,38 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   std::set<std::string> names_, fields_;  // seen so far
 };
 
-// A tensor's place in the file, checked.
-struct Place {
-  const FileType* type;
-  Shape shape;
-  uint64_t offset;   // from the start of the file
-};
-
-struct Header {
-  std::map<std::string, Place> places;
-  std::map<std::string, std::string> texts;
-};
+// Of the tensor that numbers of a type become.
+DType dtype_read(const std::string& path, const std::string& name, const std::string& type) {
+  const NumberType* number = number_type(type);
+  QD_CHECK(number && number->dtype, path,
+           str("expected tensor ", quote(name), " of type F32, F16, BF16, F64, I32, I64, U8 or BOOL, got ", quote(type)),
+           "convert it to one of these first");
+  return *number->dtype;
+}
 
 // The bytes that type and shape ask for.
-int64_t bytes_needed(const InputFile& file, const std::string& name, const FileType& type, const Entry& entry) {
-  int64_t bytes = type.bytes;
+uint64_t bytes_needed(const InputFile& file, const std::string& name, const Entry& entry, int64_t bytes) {
   for (const int64_t dim : entry.shape) {
     QD_CHECK(!__builtin_mul_overflow(bytes, dim, &bytes) && bytes <= int64_t{1} << 60, file.path(),
              str("expected a shape of tensor ", quote(name), " with at most 2^60 bytes, got more"), damage_hint);
   }
-  return bytes;
+  return static_cast<uint64_t>(bytes);
 }
 
-Place place_of(const InputFile& file, const std::string& name, const Entry& entry, uint64_t data_begin) {
-  const auto is_named = [&](const FileType& t) { return t.name == entry.dtype; };
-  const auto* type = std::find_if(std::begin(file_types), std::end(file_types), is_named);
-  QD_CHECK(type != std::end(file_types), file.path(),
-           str("expected tensor ", quote(name), " of type F32, F16, BF16, F64, I32, I64, U8 or BOOL, got ", quote(entry.dtype)),
-           "convert it to one of these first");
-  const int64_t begin = entry.offsets[0], end = entry.offsets[1], needed = bytes_needed(file, name, *type, entry);
-  const uint64_t data_size = file.size() - data_begin;
-  QD_CHECK(begin <= end && static_cast<uint64_t>(end) <= data_size, file.path(),
+using File = std::shared_ptr<const InputFile>;
+
+StoredTensor stored(const File& file, const std::string& name, const Entry& entry, uint64_t data_begin) {
+  const NumberType* number = number_type(entry.dtype);
+  const auto begin = static_cast<uint64_t>(entry.offsets[0]), end = static_cast<uint64_t>(entry.offsets[1]);
+  const uint64_t needed = bytes_needed(*file, name, entry, number ? number->bytes : 1), data_size = file->size() - data_begin;
+  QD_CHECK(begin <= end && end <= data_size, file->path(),
            str("expected tensor ", quote(name), " within ", data_size, " bytes of data, got bytes ", begin, " to ", end),
            cut_hint);
   const Shape shape(entry.shape);
-  QD_CHECK(end - begin == needed, file.path(),
-           str("expected ", needed, " bytes for tensor ", quote(name), ", ", type->name, " ", shape.str(), ", got ", end - begin),
+  QD_CHECK(!number || end - begin == needed, file->path(),
+           str("expected ", needed, " bytes for tensor ", quote(name), ", ", entry.dtype, " ", shape.str(), ", got ", end - begin),
            damage_hint);
-  return {type, shape, data_begin + static_cast<uint64_t>(begin)};
+  return {name, entry.dtype, number, shape, end - begin, data_begin + begin, file};
 }
 
 // The format allows neither holes nor overlaps nor anything behind the last tensor.
@@ -229,49 +166,31 @@ void check_cover(const InputFile& file, const std::map<std::string, Entry>& entr
            str("expected ", covered, " bytes of data for ", entries.size(), " tensors, got ", data_size), damage_hint);
 }
 
-Header read_header(const InputFile& file) {
+// computable: every type must be one that tensors can have.
+StoredState open_file(const std::string& path, bool computable) {
+  const auto file = std::make_shared<const InputFile>(path);
   uint64_t length = 0;
-  QD_CHECK(file.size() >= sizeof length, file.path(), str("expected a safetensors file, got ", file.size(), " bytes"), cut_hint);
-  file.read(&length, sizeof length, 0);
-  const uint64_t room = file.size() - sizeof length;
-  QD_CHECK(length <= longest_header, file.path(),
+  QD_CHECK(file->size() >= sizeof length, path, str("expected a safetensors file, got ", file->size(), " bytes"), cut_hint);
+  file->read(&length, sizeof length, 0);
+  const uint64_t room = file->size() - sizeof length;
+  QD_CHECK(length <= longest_header, path,
            str("expected a header of at most ", longest_header, " bytes, got a length of ", length), damage_hint);
-  QD_CHECK(length <= room, file.path(), str("expected a header of ", length, " bytes, the file has ", room, " more"), cut_hint);
+  QD_CHECK(length <= room, path, str("expected a header of ", length, " bytes, the file has ", room, " more"), cut_hint);
   std::string json(length, '\0');
-  file.read(json.data(), length, sizeof length);
-  QD_CHECK(json.find('\0') == json.npos, file.path(), "expected a header in JSON, it holds a zero byte", damage_hint);
-  HeaderReader reader(file.path());
+  file->read(json.data(), length, sizeof length);
+  QD_CHECK(json.find('\0') == json.npos, path, "expected a header in JSON, it holds a zero byte", damage_hint);
+  HeaderReader reader(path);
   nlohmann::json::sax_parse(json, &reader);
 
   const uint64_t data_begin = sizeof length + length;
-  Header header;
-  for (const auto& [name, entry] : reader.entries) header.places.emplace(name, place_of(file, name, entry, data_begin));
-  check_cover(file, reader.entries, data_begin);
-  header.texts = std::move(reader.texts);
-  return header;
-}
-
-// --- the numbers
-
-Tensor read_tensor(const InputFile& file, const std::string& name, const Place& place) {
-  constexpr int64_t piece = 1 << 16;   // numbers converted at once
-  const FileType& type = *place.type;
-  Tensor out = empty(place.shape, type.dtype);
-  auto* to = static_cast<char*>(out.storage()->data);
-  if (!type.convert) {
-    file.read(to, static_cast<size_t>(out.size() * type.bytes), place.offset);
-    return out;
+  StoredState state;
+  for (const auto& [name, entry] : reader.entries) {
+    if (computable) dtype_read(path, name, entry.dtype);
+    state.tensors.emplace(name, stored(file, name, entry, data_begin));
   }
-  std::vector<char> from(static_cast<size_t>(std::min(piece, out.size()) * type.bytes));
-  for (int64_t begin = 0; begin < out.size(); begin += piece) {
-    const int64_t count = std::min(piece, out.size() - begin);
-    file.read(from.data(), static_cast<size_t>(count * type.bytes), place.offset + static_cast<uint64_t>(begin * type.bytes));
-    const int64_t fit = type.convert(from.data(), count, to + begin * bytes_of(type.dtype));
-    QD_CHECK(fit == count, file.path(),
-             str("expected the ", type.name, " numbers of tensor ", quote(name), " to fit ", name_of(type.dtype), ", number ",
-                 begin + fit, " does not"));
-  }
-  return out;
+  check_cover(*file, reader.entries, data_begin);
+  state.texts = std::move(reader.texts);
+  return state;
 }
 
 // --- writing
@@ -310,18 +229,43 @@ std::string header_for(const std::string& path, const State& state, const std::v
 
 }  // namespace
 
+DType StoredTensor::dtype() const { return dtype_read(file->path(), name, type); }
+
+Tensor StoredTensor::read() const {
+  constexpr int64_t piece = 1 << 16;   // numbers converted at once
+  Tensor out = empty(shape, dtype());
+  auto* to = static_cast<char*>(out.storage()->data);
+  if (!number->convert) {
+    file->read(to, bytes, offset);
+    return out;
+  }
+  std::vector<char> from(static_cast<size_t>(std::min(piece, out.size()) * number->bytes));
+  for (int64_t begin = 0; begin < out.size(); begin += piece) {
+    const int64_t count = std::min(piece, out.size() - begin);
+    read_bytes(static_cast<uint64_t>(begin * number->bytes), {from.data(), static_cast<size_t>(count * number->bytes)});
+    const int64_t fit = number->convert(from.data(), count, to + begin * bytes_of(out.dtype()));
+    QD_CHECK(fit == count, file->path(),
+             str("expected the ", type, " numbers of tensor ", quote(name), " to fit ", name_of(out.dtype()), ", number ",
+                 begin + fit, " does not"));
+  }
+  return out;
+}
+
+void StoredTensor::read_bytes(uint64_t first, std::span<char> to) const { file->read(to.data(), to.size(), offset + first); }
+
+StoredState open_safetensors_file(const std::string& path) { return open_file(path, false); }
+
 State read_safetensors(const std::string& path) {
-  const InputFile file(path);
-  Header header = read_header(file);
+  StoredState stored = open_file(path, true);
   State state;
-  state.texts = std::move(header.texts);
-  for (const auto& [name, place] : header.places) state.tensors.emplace(name, read_tensor(file, name, place));
+  state.texts = std::move(stored.texts);
+  for (const auto& [name, tensor] : stored.tensors) state.tensors.emplace(name, tensor.read());
   return state;
 }
 
 State read_safetensors_texts(const std::string& path) {
   State state;
-  state.texts = read_header(InputFile(path)).texts;
+  state.texts = open_file(path, true).texts;
   return state;
 }
 

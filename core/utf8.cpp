@@ -10,26 +10,6 @@ bool is_continuation(char byte) { return (byte & 0xC0) == 0x80; }
 
 }  // namespace
 
-Utf8Char decode_utf8(std::string_view text) {
-  constexpr Utf8Char broken{0xFFFD, 1, false};
-  constexpr uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};   // by length; anything below is an overlong form
-
-  const uint32_t first = static_cast<unsigned char>(text[0]);
-  if (first < 0x80) return {first, 1, true};
-  if (first < 0xC2 || first > 0xF4) return broken;
-  const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-  if (text.size() < length) return broken;
-
-  uint32_t code = first & (0x7F >> length);
-  for (size_t i = 1; i < length; ++i) {
-    if (!is_continuation(text[i])) return broken;
-    code = code << 6 | (text[i] & 0x3F);
-  }
-  const bool surrogate = code >> 11 == 0xD800 >> 11;
-  if (code < smallest[length] || surrogate || code > 0x10FFFF) return broken;
-  return {code, static_cast<int>(length), true};
-}
-
 void append_utf8(std::string& out, uint32_t code) {
   const auto tail = [&](int shift) { out += static_cast<char>(0x80 | (code >> shift & 0x3F)); };
   if (code < 0x80) {

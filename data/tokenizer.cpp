@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_file.h"
+#include "core/log.h"
 #include "core/parallel.h"
 #include "core/utf8.h"
+#include "data/bpe.h"
 #include "data/text.h"
 
 namespace qd {
@@ -23,7 +27,7 @@ constexpr size_t longest_file = 8 << 20;   // bytes; all of Unicode takes 4.4 mi
 
 constexpr uint32_t codes = 0x110000;
 constexpr int32_t byte_count = 256;
-constexpr const char* kinds = "byte, char, or a folder that holds a tokenizer";
+constexpr const char* kinds = "byte, char, bpe:SIZE, or a folder that holds a tokenizer";
 
 std::string path_in(const std::string& folder) { return (fs::path(folder) / file_name).string(); }
 
@@ -137,6 +141,14 @@ std::string characters_of(std::span<const std::string_view> training) {
   return characters;
 }
 
+int64_t bpe_size(const std::string& kind) {   // of "bpe:4096"
+  int64_t size = 0;
+  const char* end = kind.data() + kind.size();
+  const auto [stop, error] = std::from_chars(kind.data() + std::string_view("bpe:").size(), end, size);
+  QD_CHECK(error == std::errc() && stop == end, str("--tokenizer ", kind), "expected a number of ids behind 'bpe:'", "e.g. bpe:4096");
+  return size;
+}
+
 }  // namespace
 
 size_t Tokenizer::boundary(std::string_view text, size_t position) const { return utf8_boundary(text, position); }
@@ -169,20 +181,28 @@ std::string Tokenizer::decode(std::span<const int32_t> ids) const {
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<const std::string_view> training) {
   if (kind == "byte") return std::make_unique<ByteTokenizer>();
   if (kind == "char") return std::make_unique<CharTokenizer>(characters_of(training), "tokenizer");
-  if (fs::is_directory(kind)) return load_tokenizer(kind);
+  if (kind.starts_with("bpe:")) {
+    BpeVocabulary vocabulary = train_bpe(training, bpe_size(kind));
+    if (const auto size = std::ssize(vocabulary.tokens); size < bpe_size(kind))
+      warn(str("the text gives a vocabulary of ", size, " ids, not ", bpe_size(kind), ": no pair is left that occurs twice"));
+    return std::make_unique<BpeTokenizer>(std::move(vocabulary));
+  }
+  std::error_code ignored;
+  if (fs::is_directory(kind, ignored)) return load_tokenizer(kind);
   fail("tokenizer", str("expected ", kinds, "; got '", kind, "'"));
 }
 
+bool has_tokenizer(const std::string& folder) { return is_there(path_in(folder)) || has_bpe(folder); }
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   const std::string path = path_in(folder);
-  QD_CHECK(fs::exists(path), folder, str("expected a folder with a tokenizer, it holds no ", file_name),
-           "the folder of a finished run has one");
+  const bool is_own = is_there(path);
+  if (!is_own && has_bpe(folder)) return std::make_unique<BpeTokenizer>(read_bpe(folder));
+  QD_CHECK(is_own, folder, str("expected a folder with a tokenizer, it holds none of ", file_name, ", vocab.json with merges.txt, and tokenizer.json"),
+           "the folder of a run has one");
   try {
-    const MappedFile file(path);
-    QD_CHECK(file.text().size() <= longest_file, path,
-             str("expected at most ", longest_file, " bytes, got ", file.text().size()));
-    const nlohmann::json fields = nlohmann::json::parse(file.text());
-    QD_CHECK(fields.is_object() && fields.value("format", "") == format, path,
+    const nlohmann::json fields = read_json_object(path, longest_file);
+    QD_CHECK(fields.value("format", "") == format, path,
              str("expected a file of the format '", format, "'"));
     QD_CHECK(fields.at("version") == version, path, str("expected version ", version, ", got ", fields.at("version").dump()),
              "the file was written by a newer program");

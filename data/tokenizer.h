@@ -40,5 +40,6 @@ std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<con
 
 // The tokenizer that save() left in a folder. Throws Error: no tokenizer there, or a file that is not what save() writes.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder);
+bool has_tokenizer(const std::string& folder);   // whether load_tokenizer() finds anything to read
 
 }  // namespace qd

@@ -113,8 +113,23 @@ struct Block : Module {
 struct Cache {
   std::vector<KVCache> blocks;
   int64_t length() const { return blocks.front().length; }   // tokens of each sequence so far
-  void clear() {
-    for (KVCache& block : blocks) block.length = 0;
+  void set_length(int64_t tokens) {                          // those behind are forgotten
+    for (KVCache& block : blocks) block.length = tokens;
+  }
+  // Sequences begin .. end - 1 alone, in the same memory.
+  Cache sequences(int64_t begin, int64_t end) const {
+    Cache some;
+    for (const KVCache& block : blocks)
+      some.blocks.push_back({block.keys.row_range(begin, end), block.values.row_range(begin, end), block.length});
+    return some;
+  }
+  void copy_sequence(int64_t from, int64_t to) {
+    for (KVCache& block : blocks)
+      for (Tensor* x : {&block.keys, &block.values}) {
+        const int64_t row = x->dim(1) * x->dim(2);
+        float* data = x->mutable_data();
+        std::copy_n(data + from * row, block.length * x->dim(2), data + to * row);
+      }
   }
 };
 

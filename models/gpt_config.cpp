@@ -1,13 +1,19 @@
 #include "models/gpt_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <limits>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <span>
+#include <string_view>
+#include <utility>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_file.h"
+#include "core/log.h"
 
 namespace qd {
 namespace {
@@ -33,12 +39,38 @@ E named(const char* option, std::span<const char* const> names, const std::strin
 
 // Hugging Face's names of the activations. "swiglu" is not one of them, but then the file is not one of GPT-2 either.
 constexpr const char* activation_functions[] = {"gelu_new", "gelu", "relu", "swiglu"};
+constexpr std::pair<const char*, MLPKind> more_activations[] = {   // other names for the same functions
+    {"gelu_pytorch_tanh", MLPKind::gelu}, {"gelu_fast", MLPKind::gelu},       {"gelu_accurate", MLPKind::gelu},
+    {"gelu_python_tanh", MLPKind::gelu},  {"gelu_python", MLPKind::gelu_erf},
+};
 
-// What GPT-2's format can say: anything else gets a model_type of its own, so that no other program reads it as a GPT-2.
-bool is_gpt2(const GPTConfig& c) {
-  return c.norm == NormPlace::pre && c.norm_kind == NormKind::layer && c.activation != MLPKind::swiglu &&
-         c.positions == PositionKind::learned && c.mask == Mask::causal && (c.kv_heads == 0 || c.kv_heads == c.heads);
-}
+// Options of GPT-2 that change the mathematics, and the one value that gpt.h knows.
+const std::pair<const char*, json> fixed[] = {
+    {"tie_word_embeddings", true},      {"scale_attn_weights", true},   {"scale_attn_by_inverse_layer_idx", false},
+    {"reorder_and_upcast_attn", false}, {"add_cross_attention", false}, {"is_encoder_decoder", false},
+    {"pruned_heads", json::object()},   {"rope_scaling", nullptr},      {"quantization_config", nullptr},
+    {"tie_encoder_decoder", false},
+};
+
+// Keys that change no logit: notes, what heads of other tasks want, training, generation. With those that from_json reads and those
+// above they are all that a file may hold: a key that nobody here knows may be the one that matters.
+constexpr std::string_view harmless[] = {
+    // where the file comes from, and how the weights are stored
+    "_name_or_path", "_commit_hash", "transformers_version", "torch_dtype", "dtype", "tokenizer_class", "finetuning_task",
+    "xla_device", "model_parallel", "keys_to_ignore_at_inference", "_attn_implementation", "_attn_implementation_autoset",
+    "attn_implementation", "gradient_checkpointing", "use_cache", "use_bfloat16", "torchscript", "tf_legacy_loss", "chunk_size_feed_forward",
+    "output_attentions", "output_hidden_states", "output_past", "output_scores", "return_dict", "use_return_dict", "is_decoder",
+    // training, and other tasks
+    "initializer_range", "summary_activation", "summary_first_dropout", "summary_hidden_size",
+    "summary_proj_to_labels", "summary_type", "summary_use_proj", "classifier_dropout", "id2label",
+    "label2id", "num_labels", "problem_type", "task_specific_params", "predict_special_tokens", "cross_attention_hidden_size",
+    // generation
+    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "prefix", "max_length", "min_length",
+    "max_new_tokens", "min_new_tokens", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature",
+    "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "return_dict_in_generate", "forced_bos_token_id",
+    "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
+};
 
 constexpr int64_t largest = 1 << 24;   // of any size in a configuration
 
@@ -49,7 +81,10 @@ class Fields {
     QD_CHECK(object_.is_object(), where_, "expected a JSON object, got " + shown(object_));
   }
 
-  bool has(const char* key) const { return object_.contains(key) && !object_[key].is_null(); }
+  bool has(const char* key) const {
+    asked_.insert(key);
+    return object_.contains(key) && !object_[key].is_null();
+  }
   const json& at(const char* key) const {
     QD_CHECK(has(key), where_, str("expected the key '", key, "', there is none"), "is it the config.json of a language model?");
     return object_[key];
@@ -77,62 +112,86 @@ class Fields {
     QD_CHECK(!has(key) || object_[key] == supported, where_,
              str("expected '", key, "' to be ", supported.dump(), ", got ", shown(object_[key])), "this model is not supported");
   }
-  void expect_only(std::span<const char* const> keys) const {
+  // The size under the first of the keys that is there: other programs' names for one thing, which must agree.
+  int64_t size_of(std::initializer_list<const char*> keys) const {
+    int64_t value = 0;
+    const char* first = nullptr;
+    for (const char* key : keys) {
+      if (!has(key)) continue;
+      QD_CHECK(!first || size(key) == value, where_, str("expected '", key, "' to be the same as '", first, "', ", value, ", got ", size(key)));
+      value = size(first = key);
+    }
+    return first ? value : size(*keys.begin());
+  }
+  // Throws for keys that were never asked for, unless `known` knows them; null says as much as no key at all.
+  void expect_no_others(const std::function<bool(const std::string&)>& known) const {
     for (const auto& [key, value] : object_.items()) {
-      bool known = false;
-      for (const char* one : keys) known = known || key == one;
-      QD_CHECK(known, where_, str("expected no key '", key, "'"), "the file was written by a newer program, perhaps");
+      QD_CHECK(value.is_null() || asked_.contains(key) || known(key), where_,
+               str("expected only keys whose meaning is known, got '", printable(key.substr(0, 100)), "': ", shown(value)),
+               "it may change what the model computes; if it does not, take it out of the file");
     }
   }
 
  private:
-  static std::string shown(const json& value) {
-    if (value.is_structured()) return value.type_name();   // however deep it is
-    const std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-    return text.size() > 60 ? text.substr(0, 60) + "..." : text;
-  }
   const json& object_;
   const std::string where_;
+  mutable std::set<std::string> asked_;
 };
+
+// "gpt2" or "qiudao". The first files of GPT-2 did not say; sizes under its names and no key unknown to it are sign enough.
+std::string model_type(const Fields& f, const std::string& path) {
+  const bool sizes = f.has("n_embd") && f.has("n_layer") && f.has("n_head");
+  const std::string type = f.has("model_type") || !sizes ? f.text("model_type") : "gpt2";
+  QD_CHECK(type == "gpt2" || type == "qiudao", path, str("expected 'model_type' to be gpt2 or qiudao, got '", printable(type), "'"));
+  if (!f.has("architectures")) return type;
+  const json& names = f.at("architectures");
+  const auto is_ours = [](const json& name) { return name.is_string() && name.get_ref<const std::string&>().find("GPT2") != std::string::npos; };
+  QD_CHECK(names.is_array() && std::all_of(names.begin(), names.end(), is_ours), path,
+           "expected 'architectures' to be a list of kinds of GPT2, such as GPT2LMHeadModel, got others", "this model is not supported");
+  return type;
+}
+
+double dropout(const Fields& f) {
+  for (const char* key : {"embd_pdrop", "attn_pdrop"}) {
+    if (f.has(key)) f.real(key);   // ours is one for all three
+  }
+  return f.has("resid_pdrop") ? f.real("resid_pdrop") : 0.1;   // GPT-2's
+}
 
 GPTConfig from_json(const json& file, const std::string& path) {
   const Fields f(file, path);
-  const std::string type = f.text("model_type");
-  QD_CHECK(type == "gpt2" || type == "qiudao", path, str("expected 'model_type' to be gpt2 or qiudao, got '", type, "'"));
-  // Options of GPT-2 that change the mathematics, and the one value that we know. Other keys of that format are notes.
-  const std::pair<const char*, json> known[] = {
-      {"tie_word_embeddings", true},      {"scale_attn_weights", true},   {"scale_attn_by_inverse_layer_idx", false},
-      {"reorder_and_upcast_attn", false}, {"add_cross_attention", false}, {"is_encoder_decoder", false},
-      {"pruned_heads", json::object()},   {"rope_scaling", nullptr},      {"quantization_config", nullptr}};
-  for (const auto& [key, supported] : known) f.expect(key, supported);
+  const std::string type = model_type(f, path);
+  for (const auto& [key, supported] : fixed) f.expect(key, supported);
 
   GPTConfig c;
-  c.vocab = f.size("vocab_size");
-  c.context = f.size("n_positions");
-  c.width = f.size("n_embd");
-  c.layers = f.size("n_layer");
-  c.heads = f.size("n_head");
+  c.vocab = f.size_of({"vocab_size"});
+  c.context = f.size_of({"n_positions", "n_ctx", "max_position_embeddings"});
+  c.width = f.size_of({"n_embd", "hidden_size"});
+  c.layers = f.size_of({"n_layer", "num_hidden_layers"});
+  c.heads = f.size_of({"n_head", "num_attention_heads"});
   if (f.has("n_inner")) c.hidden = f.size("n_inner");
   if (f.has("activation_function")) {
-    // two more names for what "gelu_new" is
     const std::string name = f.text("activation_function");
-    const bool tanh_form = name == "gelu_pytorch_tanh" || name == "gelu_fast";
-    c.activation = tanh_form ? MLPKind::gelu : f.choice<MLPKind>("activation_function", activation_functions);
+    const auto same = std::find_if(std::begin(more_activations), std::end(more_activations), [&](const auto& a) { return name == a.first; });
+    c.activation = same != std::end(more_activations) ? same->second : f.choice<MLPKind>("activation_function", activation_functions);
   }
-  if (f.has("layer_norm_epsilon")) c.epsilon = f.real("layer_norm_epsilon");
-  if (f.has("resid_pdrop")) c.dropout = f.real("resid_pdrop");
+  for (const char* key : {"layer_norm_epsilon", "layer_norm_eps"}) {
+    if (f.has(key)) c.epsilon = f.real(key);
+  }
+  c.dropout = dropout(f);
   if (f.has("qiudao")) {
     const Fields own(file["qiudao"], path + ": qiudao");
-    own.expect_only(std::initializer_list<const char*>{"norm", "norm_kind", "positions", "rotary", "kv_heads", "mask"});
     c.norm = own.choice<NormPlace>("norm", norms);
     c.norm_kind = own.choice<NormKind>("norm_kind", norm_kinds);
     c.positions = own.choice<PositionKind>("positions", positions);
     c.rotary = own.real("rotary");
     c.kv_heads = own.size("kv_heads", 0);
     c.mask = own.choice<Mask>("mask", masks);
+    own.expect_no_others([](const std::string&) { return false; });
   } else {
     QD_CHECK(type == "gpt2", path, "expected the key 'qiudao', which says what this model has beyond GPT-2");
   }
+  f.expect_no_others([](const std::string& key) { return std::find(std::begin(harmless), std::end(harmless), key) != std::end(harmless); });
   return c;
 }
 
@@ -162,6 +221,20 @@ double weight_count(const GPTConfig& c) {
   const double attention = (2 + 2 * kv) * width * width, mlp = (c.activation == MLPKind::swiglu ? 3 : 2) * width * hidden;
   const double learned = c.positions == PositionKind::learned ? static_cast<double>(c.context) * width : 0;
   return static_cast<double>(c.vocab) * width + learned + static_cast<double>(c.layers) * (attention + mlp);
+}
+
+std::vector<std::string> beyond_gpt2(const GPTConfig& c) {
+  std::vector<std::string> options;
+  const auto note = [&](bool beyond, const char* option, const auto& value) {
+    if (beyond) options.push_back(str(option, " ", value));
+  };
+  note(c.positions != PositionKind::learned, "--positions", name_of(c.positions));
+  note(c.norm != NormPlace::pre, "--norm", name_of(c.norm));
+  note(c.norm_kind != NormKind::layer, "--norm-kind", name_of(c.norm_kind));
+  note(c.activation == MLPKind::swiglu, "--activation", name_of(c.activation));
+  note(c.kv_heads != 0 && c.kv_heads != c.heads, "--kv-heads", c.kv_heads);
+  note(c.mask != Mask::causal, "--mask", name_of(c.mask));
+  return options;
 }
 
 void check(const GPTConfig& c) {
@@ -197,11 +270,13 @@ void check(const GPTConfig& c) {
     QD_CHECK(c.heads % 2 == 0, "--heads", str("expected an even number for the mixed mask, got ", c.heads));
 }
 
-void write_config(const std::string& folder, const GPTConfig& c) {
+// What GPT-2's format cannot say gets a model_type of its own, so that no other program reads it as a GPT-2.
+void write_config(const std::string& folder, const GPTConfig& c, int32_t end_of_text) {
   check(c);
+  const bool is_gpt2 = beyond_gpt2(c).empty();
   nlohmann::ordered_json file;
-  if (is_gpt2(c)) file["architectures"] = {"GPT2LMHeadModel"};
-  file["model_type"] = is_gpt2(c) ? "gpt2" : "qiudao";
+  if (is_gpt2) file["architectures"] = {"GPT2LMHeadModel"};
+  file["model_type"] = is_gpt2 ? "gpt2" : "qiudao";
   file["vocab_size"] = c.vocab;
   file["n_positions"] = c.context;
   file["n_embd"] = c.width;
@@ -211,8 +286,12 @@ void write_config(const std::string& folder, const GPTConfig& c) {
   file["activation_function"] = activation_functions[static_cast<size_t>(c.activation)];
   file["layer_norm_epsilon"] = c.epsilon;
   for (const char* key : {"resid_pdrop", "embd_pdrop", "attn_pdrop"}) file[key] = c.dropout;
+  for (const char* key : {"bos_token_id", "eos_token_id"}) {   // without the keys other programs take GPT-2's own, 50256
+    if (end_of_text >= 0) file[key] = end_of_text;
+    else file[key] = nullptr;
+  }
   file["tie_word_embeddings"] = true;
-  if (!is_gpt2(c)) {
+  if (!is_gpt2) {
     file["qiudao"] = {{"norm", name_of(c.norm)},
                       {"norm_kind", name_of(c.norm_kind)},
                       {"positions", name_of(c.positions)},
@@ -226,13 +305,10 @@ void write_config(const std::string& folder, const GPTConfig& c) {
 GPTConfig read_config(const std::string& folder) {
   constexpr size_t longest_file = 1 << 20;   // bytes
   const std::string path = (std::filesystem::path(folder) / "config.json").string();
-  std::error_code error;
-  QD_CHECK(std::filesystem::exists(path, error), folder, "expected the directory of a model, it holds no config.json",
+  QD_CHECK(is_there(path), folder, "expected the directory of a model, it holds no config.json",
            "the directory of a training run has one");
-  const std::string text = read_file(path);
-  QD_CHECK(text.size() <= longest_file, path, str("expected at most ", longest_file, " bytes, got ", text.size()));
   try {
-    const GPTConfig c = from_json(json::parse(text), path);
+    const GPTConfig c = from_json(read_json(path, longest_file), path);
     try {
       check(c);
     } catch (const Error& wrong) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "nn/layers.h"
 #include "nn/positions.h"
@@ -45,9 +46,13 @@ PositionKind positions_named(const std::string& name);
 MLPKind activation_named(const std::string& name);
 Mask mask_named(const std::string& name);
 
-// config.json has the keys of Hugging Face's GPT-2, and our own for what that format cannot say. Reading throws Error naming the file
-// and the key: a missing one, a wrong type or size, and every key that changes the mathematics in a way that gpt.h does not know.
-void write_config(const std::string& folder, const GPTConfig& config);
+// The options, with their values, that GPT-2's format cannot express: {"--positions rope", "--norm post"}. Empty: it is a GPT-2.
+std::vector<std::string> beyond_gpt2(const GPTConfig& config);
+
+// config.json has the keys of Hugging Face's GPT-2, of today and of 2019, and our own for what that format cannot say. Reading throws
+// Error naming the file and the key: a missing one, a wrong type or size, every key that changes the mathematics in a way that gpt.h does
+// not know, and every key that is known neither to matter nor not to.
+void write_config(const std::string& folder, const GPTConfig& config, int32_t end_of_text = -1);   // end_of_text: its id; -1: there is none
 GPTConfig read_config(const std::string& folder);
 
 }  // namespace qd

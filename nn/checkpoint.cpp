@@ -32,7 +32,7 @@ std::string next_run_directory(const std::string& parent, const std::string& nam
 
 void claim_run_directory(const std::string& path) {
   make_directory(path);
-  for (const char* file : {"last.safetensors", "model.safetensors", "metrics.jsonl"}) {
+  for (const char* file : {"last.safetensors", "model.safetensors", "model.safetensors.index.json", "metrics.jsonl"}) {
     QD_CHECK(!fs::exists(fs::path(path) / file), path, str("expected a directory without a run, it holds ", file),
              str("choose another --out", fs::exists(fs::path(path) / "last.safetensors") ? ", or continue this run with --resume " + path : ""));
   }

@@ -144,6 +144,12 @@ void Module::save(State& to) const {
 }
 
 void Module::load(const State& from) {
+  std::map<std::string, Kind> given;
+  for (const auto& [name, tensor] : from.tensors) given[name] = {tensor.shape(), tensor.dtype()};
+  load(given, [&](const std::string& name) { return from.tensors.at(name); });
+}
+
+void Module::load(const std::map<std::string, Kind>& given, const std::function<Tensor(const std::string&)>& read) {
   std::vector<std::pair<std::string, Tensor*>> wanted;
   for (Parameter* p : parameters()) wanted.emplace_back(p->path(), &p->value);
   for (Buffer* b : buffers()) wanted.emplace_back(b->path(), &b->value);
@@ -151,20 +157,20 @@ void Module::load(const State& from) {
   std::set<std::string> known;
   for (const auto& [path, tensor] : wanted) {
     known.insert(path);
-    const auto found = from.tensors.find(path);
-    if (found == from.tensors.end()) {
+    const auto found = given.find(path);
+    if (found == given.end()) {
       missing.push_back(path);
-    } else if (const Tensor& given = found->second; given.shape() != tensor->shape() || given.dtype() != tensor->dtype()) {
-      wrong.push_back(str(path, " (expected ", name_of(tensor->dtype()), " ", tensor->shape().str(), ", got ", name_of(given.dtype()), " ",
-                          given.shape().str(), ")"));
+    } else if (const auto& [shape, dtype] = found->second; shape != tensor->shape() || dtype != tensor->dtype()) {
+      wrong.push_back(str(path, " (expected ", name_of(tensor->dtype()), " ", tensor->shape().str(), ", got ", name_of(dtype), " ",
+                          shape.str(), ")"));
     }
   }
-  for (const auto& [path, tensor] : from.tensors)
-    if (!known.contains(path)) extra.push_back(path);
+  for (const auto& [path, kind] : given)
+    if (!known.contains(path)) extra.push_back(path.substr(0, 100));   // a stranger's name
   QD_CHECK(missing.empty() && extra.empty() && wrong.empty(), "load",
            "expected exactly the tensors of this model" + list("missing", missing) + list("extra", extra) + list("of another shape", wrong),
            "do the model's options match those the file was saved with?");
-  for (auto& [path, tensor] : wanted) tensor->copy_from(from.tensors.at(path));
+  for (auto& [path, tensor] : wanted) tensor->copy_from(read(path));
 }
 
 namespace {

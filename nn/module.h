@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -52,6 +53,12 @@ class Module {
   // Strict: loading throws Error with every missing, extra or misshapen name. Names are paths.
   void save(State& to) const;
   void load(const State& from);
+  // The same for tensors that are read one at a time: `given` says what there is, `read` gives the tensor of a name.
+  struct Kind {
+    Shape shape;
+    DType dtype;
+  };
+  void load(const std::map<std::string, Kind>& given, const std::function<Tensor(const std::string&)>& read);
 
  private:
   friend class Parameter;

@@ -1,6 +1,5 @@
 #include "nn/trainer.h"
 
-#include <signal.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -16,32 +15,10 @@
 #include "core/log.h"
 #include "core/profile.h"
 #include "core/safetensors.h"
+#include "core/signals.h"
 
 namespace qd {
 namespace {
-
-volatile sig_atomic_t signalled = 0;
-
-// While one lives, the first SIGINT and the first SIGTERM are noted; the second does what it always does.
-class NoteSignals {
- public:
-  NoteSignals() {
-    signalled = 0;
-    struct sigaction note = {};
-    note.sa_handler = [](int) { signalled = 1; };
-    note.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-    sigaction(SIGINT, &note, &interrupt_);
-    sigaction(SIGTERM, &note, &terminate_);
-  }
-  ~NoteSignals() {
-    sigaction(SIGINT, &interrupt_, nullptr);
-    sigaction(SIGTERM, &terminate_, nullptr);
-  }
-  NoteSignals(const NoteSignals&) = delete;
-
- private:
-  struct sigaction interrupt_, terminate_;
-};
 
 // What evaluate() and sample() run in. Training goes on with the random numbers that would have come without them.
 class Evaluation {
@@ -91,8 +68,6 @@ std::string last_with_bad_gradient(Module& module) {
 }
 
 }  // namespace
-
-bool interrupted() { return signalled != 0; }
 
 Trainer::Trainer(Module& module, Optimizer& optimizer, TrainerOptions options, RunFiles files)
     : module_(module), optimizer_(optimizer), options_(std::move(options)), files_(std::move(files)), random_{options_.seed, 0} {

@@ -62,13 +62,11 @@ struct TrainResult {
   bool save_failed = false;          // a file could not be written: the exit status must be 1
 };
 
-// A signal asked the running trainer to leave: evaluate() and sample() may return early, what they give then is dropped.
-bool interrupted();
-
 class Trainer final : public Stateful {
  public:
   Trainer(Module& module, Optimizer& optimizer, TrainerOptions options, RunFiles files = {});   // throws Error: impossible options
 
+  // evaluate() and sample() may return early once a signal has asked the trainer to leave (interrupted()): what they give then is dropped.
   std::function<Tensor()> loss;              // draws the next batch; a scalar with gradient
   std::function<Values()> evaluate;          // without gradients, in evaluation mode; "val_loss" decides which weights are the best
   std::function<std::string()> sample;       // likewise; goes to samples/ and the log

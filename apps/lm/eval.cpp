@@ -9,7 +9,7 @@ namespace qd {
 namespace {
 
 struct EvalOptions {
-  std::string model;
+  std::string model, tokenizer;
   std::vector<std::string> data;
   int64_t context = 0;
   bool json = false;
@@ -17,7 +17,7 @@ struct EvalOptions {
 
 int evaluate(const EvalOptions& o) {
   QD_CHECK(!o.data.empty(), "--data", "expected a text to evaluate on, got none", "--data book.txt");
-  const LanguageModel lm = load_language_model(o.model, o.context);
+  const LanguageModel lm = load_language_model(o.model, o.context, o.tokenizer);
   const Corpus corpus = read_corpus(o.data, 0);
   note_problems(corpus);
   const TokenStream text(*lm.tokenizer, corpus.training);
@@ -39,6 +39,7 @@ void add_eval(App& app) {
   app.command("eval", "Measure how well a model predicts a text", [] { return evaluate(o); })
       .option("--model", o.model, "DIR", model_help)
       .option("--data", o.data, "FILE|DIR...", "the text; - is standard input")
+      .option("--tokenizer", o.tokenizer, "byte|DIR", tokenizer_help)
       .option("--context", o.context, "T", "tokens in a window; 0: as many as the model was trained with", at_least(0))
       .flag("--json", o.json, "the last line on standard output is a JSON object");
 }

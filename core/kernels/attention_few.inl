@@ -102,7 +102,10 @@ void attention_few(const Attention& a) {
           k = {turned, width};
         }
         float* x = s + kv * scores;
-        with_count<skinny>(rows, [&, low = low, high = high](auto n) { skinny_dots<n.value>(high - low, d, 0, {q, width, 1, x, run}, k.data, k.step); });
+        with_count<skinny>(rows, [&, low = low, high = high](auto n) {
+          constexpr int chains = n.value == 1 ? 4 : n.value == 2 ? 2 : 1;   // enough to hide the latency
+          skinny_dots<n.value, chains>(high - low, d, 0, {q, width, 1, x, run}, k.data, k.step);
+        });
         for (int64_t r = 0; r < rows; ++r) {
           const Head head(a, b, kv * group + r / a.queries);
           const float maximum = finish_scores(head, r % a.queries, low, high - low, x + r * run);

@@ -104,7 +104,7 @@ inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
   const int64_t m = g.m, n = g.n, k = g.k;
   const Matrix &a = g.a, &b = g.b;
   const int64_t fit = fitting_rows(b.ld);
-  if (m <= skinny && (b.transposed ? m == 1 || 16 * m <= k : m <= 2 || fit < k || n * k >= 1 << 22))
+  if (m <= skinny)
     return multiply_skinny({m, n, k, a.data, a.transposed ? 1 : a.ld, a.transposed ? a.ld : 1, b, false}, out, parallel);
   if (n <= W / 2 && (a.transposed || n == 1 || 16 * n <= k)) {
     const Matrix large{a.data, a.ld, !a.transposed};

@@ -2,6 +2,8 @@
 // and nothing is packed. With x (few, k) the small operand and y the large one of length l:
 //   rows   y stored (k, l): out[i] += x[i,p] * y[p]; slices of k have sums of their own, which are added in order
 //   dots   y stored (l, k): out[i,j] = x[i] . y[j]
+// A row of the result has the same bits whatever rows come with it: its sums have one order, fixed by k and l. Texts that are generated
+// together are therefore those generated apart.
 // Roof: memory. A task is a run of memory, neighbouring tasks go to one thread, and lines are asked for before they are needed:
 // the processor's own guesses end with each page and come late for several rows at a time.
 constexpr int64_t skinny = 8;
@@ -82,10 +84,9 @@ void skinny_rows(int64_t cols, int64_t k, int64_t block, int64_t next, Few f, co
   }
 }
 
-// Results for `count` rows of y, one after another; what lies `ahead` elements further is asked for (0: it is in L2).
-template <int R>
+// Results for `count` rows of y, one after another, each in N sums; what lies `ahead` elements further is asked for (0: it is in L2).
+template <int R, int N>
 void skinny_dots(int64_t count, int64_t k, int64_t ahead, const Few& f, const float* y, int64_t ld) {
-  constexpr int N = R == 1 ? 4 : R == 2 ? 2 : 1;   // sums for each result: enough chains to hide the latency
   for (int64_t j = 0; j < count; ++j, y += ld) {
     V sum[R][N];
 #pragma GCC unroll 8
@@ -151,7 +152,7 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
     s.x = gathered, s.x_row = s.k, s.x_col = 1;
   }
   constexpr int64_t ahead = 1024;   // 4 KiB
-  constexpr int64_t together = 4;   // rows of x at once: more would not fit the registers
+  constexpr int together = W == 16 ? 4 : 3, chains = 4;   // rows of x at once, sums for each result: more would not fit the registers
   const int64_t step = round_up(s.length, 16);
   float* sums = scratch_skinny.get<float>(s.few * step);
   const int64_t block = most(1, skinny_block / s.k), blocks = pieces(s.length, block), tasks = least(blocks, skinny_tasks);
@@ -159,8 +160,8 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
     for (int64_t b = begin * blocks / tasks; b < end * blocks / tasks; ++b) {
       const int64_t j = b * block, count = least(block, s.length - j);
       for (int64_t i = 0; i < s.few; i += together)
-        with_count<together>(least(together, s.few - i), [&](auto rows) {
-          skinny_dots<rows.value>(count, s.k, ahead, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
+        with_count<together>(least(int64_t(together), s.few - i), [&](auto rows) {
+          skinny_dots<rows.value, chains>(count, s.k, ahead, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
         });
       write_skinny(s, out, sums, 1, step, j, count);
     }
@@ -168,8 +169,9 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
 }
 
 inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parallel) {
-  const int64_t strips = pieces(s.length, 8192 / s.few), strip = round_up(pieces(s.length, strips), 16);
-  const int64_t wanted = most(1, least(pieces(skinny_tasks, strips), s.length * s.k / skinny_block));
+  constexpr int64_t longest = 8192;   // sums of a task, which stay in L1
+  const int64_t strips = pieces(s.length, longest / s.few), strip = round_up(pieces(s.length, strips), 16);
+  const int64_t wanted = most(1, least(pieces(skinny_tasks, pieces(s.length, longest)), s.length * s.k / skinny_block));
   const int64_t depth = pieces(s.k, wanted), slices = pieces(s.k, depth), step = strips * strip;
   float* sums = scratch_skinny.get<float>(slices * s.few * step);
   const int64_t tasks = slices * strips;
@@ -185,8 +187,8 @@ inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parall
       });
     }
   });
-  constexpr int64_t run = 512, some = 16;
-  parallel_for(pieces(s.length, run), parallel ? some : s.length, [&](int64_t begin, int64_t end) {
+  constexpr int64_t run = 512, least_runs = 16;   // for a thread; of one row
+  parallel_for(pieces(s.length, run), parallel ? pieces(least_runs, s.few) : s.length, [&](int64_t begin, int64_t end) {
     const int64_t j = begin * run;
     write_skinny(s, out, sums, slices, step, j, least(end * run, s.length) - j);
   });

@@ -45,13 +45,13 @@ bool has(const std::string& text, const std::string& part) { return text.find(pa
 
 TEST_CASE("tokenizer: any bytes survive, with any vocabulary, before and after saving") {
   std::mt19937 random(3);
-  const test::TempDir folder;
-  for (const std::string kind : {"byte", "char"}) {
-    for (int round = 0; round < 100; ++round) {
-      const auto tokenizer = trained_on(kind, random_bytes(random, random() % 60));
+  for (const std::string kind : {"byte", "char", "bpe:259"}) {
+    const test::TempDir folder;
+    for (int round = 0; round < (kind == "bpe:259" ? 10 : 100); ++round) {   // of more files
+      const auto tokenizer = trained_on(kind, random_bytes(random, random() % 60) + "abab abab");
       tokenizer->save(folder / "");
       const auto again = load_tokenizer(folder / "");
-      CHECK(again->kind() == kind);
+      CHECK(again->kind() == kind.substr(0, kind.find(':')));
       CHECK(again->size() == tokenizer->size());
 
       const std::string text = random_bytes(random, random() % 200);
@@ -130,7 +130,7 @@ TEST_CASE("tokenizer: wrong requests and hostile files are refused") {
   const std::string head = R"({"format":"qiudao tokenizer","version":1,)";
   const std::pair<std::string, const char*> cases[] = {
       {"", "JSON"},
-      {"[]", "format"},
+      {"[]", "array"},
       {"{}", "format"},
       {R"({"format":7})", "JSON"},
       {R"({"format":"qiudao tokenizer"})", "version"},

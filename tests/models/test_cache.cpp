@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -78,18 +79,26 @@ double distance(const Tensor& a, const Tensor& b) {
   return most;
 }
 
-// Ids continued greedily, the whole window computed for each one.
-std::vector<int32_t> without_cache(const GPT& model, std::vector<int32_t> ids, int64_t tokens) {
+// Text `number` of those that continue the ids, the whole window computed for each token: what a model sees grows until the context is full,
+// then half of it goes at once.
+std::vector<int32_t> without_cache(const GPT& model, std::vector<int32_t> ids, const GenerateOptions& options, uint64_t number = 0) {
   const NoGrad off;
+  Random random(options.seed, stream_of("generate") + number);
   std::vector<int32_t> made;
-  for (int64_t i = 0; i < tokens; ++i) {
-    const size_t seen = std::min(ids.size(), static_cast<size_t>(model.c.context));
-    const auto length = static_cast<int64_t>(seen);
-    const Tensor best = argmax_last(model.logits(tensor(std::span<const int32_t>(ids).last(seen), {1, length})));
-    made.push_back(best.data<int32_t>()[length - 1]);
+  int64_t seen = std::min(std::ssize(ids), model.c.context);
+  for (int64_t i = 0; i < options.tokens; ++i) {
+    const Tensor logits = model.logits(tensor(std::span<const int32_t>(ids).last(static_cast<size_t>(seen)), {1, seen}));
+    made.push_back(choose(logits.values().last(static_cast<size_t>(model.c.vocab)), options, random));
     ids.push_back(made.back());
+    if (seen == model.c.context) seen -= std::max<int64_t>(1, model.c.context / 2);
+    ++seen;
   }
   return made;
+}
+
+std::vector<int32_t> random_prompt(int64_t length, uint64_t stream) {
+  const Tensor ids = random_ids(1, length, stream);
+  return {ids.data<int32_t>(), ids.data<int32_t>() + length};
 }
 
 }  // namespace
@@ -141,11 +150,73 @@ TEST_CASE("cache: greedy text is the same, while the context fills and after it 
     const Model model(c);
     for (const int64_t length : {1, 2, 17, 24, 30}) {
       CAPTURE(length);
-      const Tensor ids = random_ids(1, length, static_cast<uint64_t>(100 + length));
-      const std::vector<int32_t> prompt(ids.data<int32_t>(), ids.data<int32_t>() + length);
-      const int64_t tokens = length == 17 ? context - length : 30;   // one of them ends exactly at the capacity
-      CHECK(generate(model, prompt, {.tokens = tokens, .temperature = 0}) == without_cache(model, prompt, tokens));
+      const std::vector<int32_t> prompt = random_prompt(length, static_cast<uint64_t>(100 + length));
+      const int64_t tokens = length == 17 ? context - length : 50;   // one of them ends exactly at the capacity, others move the window thrice
+      const GenerateOptions greedy = {.tokens = tokens, .temperature = 0};
+      CHECK(generate(model, prompt, greedy) == without_cache(model, prompt, greedy));
     }
+  }
+}
+
+TEST_CASE("cache: a prompt of 200 tokens takes one pass, and the window moves behind it") {
+  for (auto [name, c] : variety()) {
+    CAPTURE(name);
+    c.context = 216;
+    const Model model(c);
+    const NoGrad off;
+    const std::vector<int32_t> prompt = random_prompt(200, 7);
+    Cache cache = model.cache(2, 216);
+    std::vector<int32_t> twice = prompt;
+    twice.insert(twice.end(), prompt.begin(), prompt.end());
+    const Tensor both = model.next(tensor(twice, {2, 200}), &cache), one = model.logits(tensor(prompt, {1, 200}));
+    for (int64_t row = 0; row < 2; ++row) CHECK(distance(both.row_range(row, row + 1), one.reshape({200, vocabulary}).row_range(199, 200)) < 1e-5);
+    const GenerateOptions sampled = {.tokens = 20, .temperature = 0.7, .seed = 3};   // four of them beyond the context
+    CHECK(generate(model, prompt, sampled) == without_cache(model, prompt, sampled));
+  }
+}
+
+TEST_CASE("cache: what remains of a window that has moved gives the probabilities of those ids alone") {
+  for (const auto& [name, c] : variety()) {
+    CAPTURE(name);
+    const Model model(c);
+    const NoGrad off;
+    const Tensor ids = random_ids(3, context + 5, 21);
+    Cache cache = model.cache(3, context);
+    model.next(columns(ids, 0, context), &cache);
+    const int64_t first = context + 1 - window(context + 1, context);
+    for (int64_t b = 0; b < 3; ++b) {   // as generation does it: each sequence by itself
+      Cache own = cache.sequences(b, b + 1);
+      own.set_length(0);
+      model.next(columns(ids, first, context + 1).row_range(b, b + 1), &own);
+    }
+    cache.set_length(context + 1 - first);
+    for (int64_t end = context + 2; end <= context + 5; ++end) {
+      const Tensor next = model.next(columns(ids, end - 1, end), &cache);
+      CHECK(distance(next, model.next(columns(ids, first, end))) < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("cache: several texts are those made alone, however many, and however they end") {
+  for (const auto& [name, c] : variety()) {
+    CAPTURE(name);
+    const Model model(c);
+    const std::vector<int32_t> prompt = random_prompt(9, 31);
+    const GenerateOptions endless = {.tokens = 45, .temperature = 1.3, .seed = 5};   // the window moves
+    const auto texts = generate_several(model, prompt, 11, endless);                  // eight together, then three
+    CHECK(texts[0] == generate(model, prompt, endless));
+    CHECK(texts[10] == without_cache(model, prompt, endless, 10));
+    CHECK(texts[1] != texts[2]);
+    for (const int64_t count : {2, 3, 7}) CHECK(generate_several(model, prompt, count, endless).back() == texts[static_cast<size_t>(count - 1)]);
+    GenerateOptions ending = endless;
+    ending.end_of_text = 4;
+    const auto ended = generate_several(model, prompt, 11, ending);
+    std::set<size_t> lengths;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      CHECK(ended[i] == std::vector(texts[i].begin(), std::find(texts[i].begin(), texts[i].end(), 4)));
+      lengths.insert(ended[i].size());
+    }
+    CHECK(lengths.size() > 2);   // they do end, at different times
   }
 }
 
@@ -154,7 +225,9 @@ TEST_CASE("cache: a model with another mask generates without one") {
     GPTConfig c = small();
     c.mask = mask;
     const Model model(c);
-    CHECK(generate(model, {3, 1, 4}, {.tokens = 30, .temperature = 0}) == without_cache(model, {3, 1, 4}, 30));
+    const GenerateOptions greedy = {.tokens = 30, .temperature = 0}, sampled = {.tokens = 30};
+    CHECK(generate(model, {3, 1, 4}, greedy) == without_cache(model, {3, 1, 4}, greedy));
+    CHECK(generate_several(model, {3, 1, 4}, 3, sampled)[2] == without_cache(model, {3, 1, 4}, sampled, 2));
     CHECK_THROWS_WITH(model.cache(1, 8), doctest::Contains("expected a causal model, got the mask"));
   }
 }
@@ -189,7 +262,7 @@ TEST_CASE("cache: one that is too small, used with gradients, or cleared") {
     Cache shallow = cache;
     shallow.blocks.pop_back();
     CHECK_THROWS_WITH(model.next(ids, &shallow), doctest::Contains("expected one for 3 blocks, got 2"));
-    cache.clear();
+    cache.set_length(0);
     CHECK(distance(first, model.next(ids, &cache)) == 0);
   }
 }

@@ -114,6 +114,39 @@ TEST_CASE("config: Hugging Face's GPT-2") {
   CHECK(weight_count(c) == doctest::Approx(124.3e6).epsilon(0.01));   // "124M"
 }
 
+TEST_CASE("config: what GPT-2's files say beside the model") {
+  const test::TempDir folder;
+  const auto read = [&](const json& changes, std::initializer_list<const char*> without = {}) {
+    json file = gpt2();
+    file.update(changes);
+    for (const char* key : without) file.erase(key);
+    write_file(folder / "config.json", file.dump());
+    return read_config(folder / "");
+  };
+  // a fine-tuned model of today
+  const GPTConfig today = read(json::parse(R"({"_name_or_path": "gpt2", "_commit_hash": "607a30d", "id2label": {"0": "LABEL_0"}, "label2id":
+    {"LABEL_0": 0}, "gradient_checkpointing": false, "output_attentions": false, "output_hidden_states": true, "return_dict": true,
+    "top_k": 50, "temperature": 0.7, "repetition_penalty": 1.2, "max_length": 20, "pad_token_id": 50256, "torch_dtype": "float16",
+    "transformers_version": "4.40.1", "reorder_and_upcast_attn": false, "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false,
+    "tie_word_embeddings": true, "problem_type": null, "tokenizer_class": "GPT2Tokenizer", "n_inner": 100, "layer_norm_epsilon": 1e-6})"));
+  CHECK(today.hidden == 100);
+  CHECK(today.epsilon == 1e-6);
+  // one of 2019
+  const GPTConfig old = read(json::parse(R"({"finetuning_task": null, "num_labels": 1, "pruned_heads": {}, "torchscript": false,
+    "use_bfloat16": false, "output_past": true})"), {"model_type", "architectures", "activation_function", "layer_norm_epsilon", "use_cache", "n_inner"});
+  CHECK(old.activation == MLPKind::gelu);
+  CHECK(old.epsilon == 1e-5);
+  CHECK(old.heads == 12);
+  // other names for the same
+  CHECK(read({{"n_ctx", 1024}}, {"n_positions"}).context == 1024);
+  CHECK(read({{"hidden_size", 768}, {"num_attention_heads", 12}, {"num_hidden_layers", 12}, {"max_position_embeddings", 1024}}).width == 768);
+  CHECK(read({{"layer_norm_eps", 1e-12}}, {"layer_norm_epsilon"}).epsilon == 1e-12);
+  CHECK(read({{"activation_function", "gelu"}}).activation == MLPKind::gelu_erf);
+  for (const char* name : {"gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_accurate"}) CHECK(read({{"activation_function", name}}).activation == MLPKind::gelu);
+  CHECK(read({{"resid_pdrop", 0.3}}).dropout == 0.3);
+  CHECK(read({{"some_new_option", nullptr}}).layers == 12);   // not set
+}
+
 TEST_CASE("config: wrong and hostile files are refused, naming file and key") {
   const test::TempDir folder;
   const std::string path = folder / "config.json";
@@ -170,6 +203,24 @@ TEST_CASE("config: wrong and hostile files are refused, naming file and key") {
       {with("scale_attn_by_inverse_layer_idx", true), "scale_attn_by_inverse_layer_idx"},
       {with("reorder_and_upcast_attn", true), "reorder_and_upcast_attn"},
       {with("add_cross_attention", true), "add_cross_attention"},
+      {with("attention_window", 128), "'attention_window': 128"},   // a key that nobody knows may be the one that matters
+      {with("rotary_dim", 64), "'rotary_dim'"},
+      {with("afn", "gelu"), "'afn'"},
+      {with("auto_map", json::object()), "'auto_map'"},
+      {with("\x1b[2J", 1), "'\\x1b[2J'"},
+      {with("n_ctx", 512), "'n_ctx' to be the same as 'n_positions', 1024, got 512"},
+      {with("hidden_size", 64), "'hidden_size' to be the same as 'n_embd'"},
+      {with("architectures", "GPT2LMHeadModel"), "architectures"},
+      {with("architectures", {"GPTNeoForCausalLM"}), "architectures"},
+      {with("pruned_heads", {{"0", {1}}}), "pruned_heads"},
+      {with("rope_scaling", {{"factor", 2}}), "rope_scaling"},
+      {with("quantization_config", {{"bits", 4}}), "quantization_config"},
+      {with("attn_pdrop", "high"), "attn_pdrop"},
+      {without("n_embd"), "n_embd"},
+      {"{\"n_embd\": 768, " + gpt2().dump().substr(1), "each key once, got 'n_embd' twice"},
+      {"{\"a\": {\"b\": [{\"c\": 1, \"c\": 2}]}, " + gpt2().dump().substr(1), "got 'c' twice"},
+      {with("n_layer", 1e300), "n_layer"},
+      {"{\"layer_norm_epsilon\": 1e999, " + gpt2().dump().substr(1), "JSON"},
       {with("qiudao", 3), "qiudao"},
       {with("qiudao", json::object()), "norm"},
       {with("qiudao", wrong_own), "colour"},

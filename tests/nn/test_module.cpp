@@ -90,6 +90,28 @@ TEST_CASE("module: the arena keeps values, sorts decayed parameters first and co
   CHECK(arena.gradients.data()[at + 2] == 0);
 }
 
+TEST_CASE("module: tensors are read one at a time, and none before all names fit") {
+  Outer net, other;
+  net.initialize(1);
+  other.initialize(2);
+  State state;
+  net.save(state);
+  std::map<std::string, Module::Kind> given;
+  for (const auto& [name, tensor] : state.tensors) given[name] = {tensor.shape(), tensor.dtype()};
+  size_t reads = 0;
+  const auto read = [&](const std::string& name) { return ++reads, state.tensors.at(name); };
+  given["stranger"] = {{2}, DType::f32};
+  CHECK_THROWS_AS(other.load(given, read), Error);
+  CHECK(reads == 0);
+  given.erase("stranger");
+  other.load(given, read);
+  CHECK(reads == given.size());
+  State loaded;
+  other.save(loaded);
+  for (const auto& [name, tensor] : state.tensors)
+    CHECK(std::memcmp(tensor.data(), loaded.tensors.at(name).data(), static_cast<size_t>(tensor.size()) * sizeof(float)) == 0);
+}
+
 TEST_CASE("module: loading is strict and lists everything that is wrong") {
   Outer model, other;
   model.initialize(1);

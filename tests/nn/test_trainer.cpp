@@ -16,6 +16,7 @@
 #include "core/file.h"
 #include "core/ops.h"
 #include "core/safetensors.h"
+#include "core/signals.h"
 #include "nn/trainer.h"
 #include "tests/nn/event_reader.h"
 #include "tests/temp_dir.h"
