@@ -20,6 +20,7 @@
 #include "core/file.h"
 #include "core/kernels/table.h"
 #include "core/log.h"
+#include "core/machine.h"
 #include "core/parallel.h"
 #include "core/profile.h"
 
@@ -343,6 +344,9 @@ std::string Command::run_file() const {
   file["instruction_set"] = kernels().name;
   file["precision"] = multiplies_bf16() ? "bf16" : "f32";   // what products are computed in, whatever --precision asks for
   file["threads"] = threads();
+  file["started"] = utc_time();
+  file["machine"] = {{"processor", processor_name()}, {"processors", processors()}, {"memory_gib", memory_bytes() / (1 << 30)},
+                     {"system", system_name()}, {"compiler", compiler_name()}};
   for (const auto& slot : impl_->slots) {
     if (slot->kept) file["options"][slot->name.substr(2)] = slot->get();
   }

@@ -77,6 +77,7 @@ int train(TrainOptions& o, const Command& command) {
   }
   const auto sample = [&] { return write_text(model, *tokenizer, o.sample_prompt, {.tokens = o.sample, .temperature = 0.8, .seed = seed}); };
   if (o.sample > 0) trainer.sample = sample;
+  trainer.report = [&] { write_language_report(run, model, *tokenizer, seed); };
 
   log(str(model.parameter_count(), " parameters, ", tokenizer->size(), " ids, ", batches.tokens().size(),
           " tokens to learn from, ", held_out.size(), " held out; the run is in ", run));
