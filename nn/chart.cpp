@@ -11,7 +11,8 @@
 namespace qd {
 
 double Axis::at(double value) const {
-  return logarithmic ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
+  const auto log_ratio = [&](double v) { return std::log(v) - std::log(low); };   // v / low may be beyond a double
+  return logarithmic ? log_ratio(value) / log_ratio(high) : (value - low) / (high - low);
 }
 
 std::vector<double> Axis::ticks(int about) const {

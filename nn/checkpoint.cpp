@@ -34,7 +34,7 @@ void claim_run_directory(const std::string& path) {
   make_directory(path);
   for (const char* file : {"last.safetensors", "model.safetensors", "model.safetensors.index.json", "metrics.jsonl"}) {
     QD_CHECK(!fs::exists(fs::path(path) / file), path, str("expected a directory without a run, it holds ", file),
-             str("choose another --out", fs::exists(fs::path(path) / "last.safetensors") ? ", or continue this run with --resume " + path : ""));
+             str("choose another --out", fs::exists(fs::path(path) / "run.json") ? ", or continue this run with --resume " + path : ""));
   }
 }
 

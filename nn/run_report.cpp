@@ -161,6 +161,8 @@ std::vector<Sample> samples_of(const fs::path& folder, const Curves& curves) {
     const size_t i = number++, n = files.size();
     if (n > most && i != 0 && i * (most - 1) / (n - 1) == (i - 1) * (most - 1) / (n - 1)) continue;
     std::string text = content(path);
+    text.erase(text.find_last_not_of(" \n") + 1);
+    text.erase(0, text.find_first_not_of('\n'));
     if (text.size() > longest) text = text.substr(0, longest) + " …";
     std::string title = "step " + with_commas(step);
     for (const Point& p : curves["val_loss"])

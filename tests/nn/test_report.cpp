@@ -12,10 +12,12 @@
 #include "nn/html.h"
 #include "nn/report.h"
 #include "nn/run_report.h"
+#include "tests/errors.h"
 #include "tests/nn/page_reader.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
 using nlohmann::json;
 using test::chart_data;
 using test::Page;
@@ -25,8 +27,6 @@ namespace fs = std::filesystem;
 namespace {
 
 const double nan_value = std::numeric_limits<double>::quiet_NaN();
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 size_t count(const std::string& text, const std::string& part) {
   size_t n = 0;
