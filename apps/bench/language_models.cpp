@@ -39,6 +39,35 @@ Row generation(const char* name, const GPTConfig& c, int64_t prompt, int64_t tok
   return row;
 }
 
+// One token after `length` others that the cache holds; `length` 0: the first token after a prompt of `tokens`.
+Row next_token(const char* name, const GPTConfig& c, int64_t length, int64_t tokens) {
+  return model(name, "tokens/s", static_cast<double>(tokens), 0, [=] {
+    auto network = std::make_shared<GPT>(c);
+    network->initialize(1);
+    network->evaluate();
+    network->pack();
+    auto cache = std::make_shared<Cache>(network->cache(1, c.context));
+    return [=, ids = random_ids({1, tokens}, c.vocab)] {
+      const NoGrad off;
+      cache->set_length(length);
+      network->next(ids, cache.get());
+    };
+  });
+}
+
+// A prompt's tokens at once, without a cache: what its first token should cost.
+Row forward_pass(const char* name, const GPTConfig& c, int64_t tokens) {
+  return model(name, "tokens/s", static_cast<double>(tokens), 0, [=] {
+    auto network = std::make_shared<GPT>(c);
+    network->initialize(1);
+    network->evaluate();
+    return [=, ids = random_ids({1, tokens}, c.vocab)] {
+      const NoGrad off;
+      network->hidden(ids);
+    };
+  });
+}
+
 }  // namespace
 
 void language_models(Rows& rows) {
@@ -48,6 +77,11 @@ void language_models(Rows& rows) {
   rows.push_back(training_step("deepnorm 1000 layers (D32 T32 B8)",
                                {.vocab = 64, .context = 32, .width = 32, .layers = 1000, .heads = 2, .norm = NormPlace::deepnorm}, 8));
   rows.push_back(generation("generation 12.3 M (L6 H6 D384 T256 B1)", {.vocab = 4096, .context = 256, .width = 384, .layers = 6, .heads = 6}, 16, 240));
+  const GPTConfig longer = {.vocab = 4096, .context = 1024, .width = 384, .layers = 6, .heads = 6};
+  rows.push_back(forward_pass("generation 12.3 M, a pass over 200 tokens", longer, 200));
+  rows.push_back(next_token("generation 12.3 M, first token after 200", longer, 0, 200));
+  rows.push_back(next_token("generation 12.3 M, token 50", longer, 49, 1));
+  rows.push_back(next_token("generation 12.3 M, token 500", longer, 499, 1));
 }
 
 }  // namespace qd::bench
