@@ -23,20 +23,21 @@ json read_json(const std::string& path, size_t longest) {
     if (event == json::parse_event_t::object_end) keys.pop_back();
     if (event == json::parse_event_t::key) {
       const auto& key = value.get_ref<const std::string&>();
-      QD_CHECK(keys.back().insert(key).second, path, str("expected each key once, got '", printable(key.substr(0, 100)), "' twice"));
+      QD_CHECK(keys.back().insert(key).second, path, str("expected each key once, got '", printable(key.substr(0, 100)), "' twice"),
+               "take one of them out");
     }
     return true;
   };
   try {
     return json::parse(text, look);
   } catch (const json::exception& error) {
-    fail(path, str("expected JSON: ", error.what()));
+    fail(path, str("expected JSON: ", error.what()), "the file is damaged, or of another kind");
   }
 }
 
 json read_json_object(const std::string& path, size_t longest) {
   json value = read_json(path, longest);
-  QD_CHECK(value.is_object(), path, "expected a JSON object, got " + shown(value));
+  QD_CHECK(value.is_object(), path, "expected a JSON object, got " + shown(value), "the file is damaged, or of another kind");
   return value;
 }
 

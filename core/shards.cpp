@@ -16,6 +16,7 @@ namespace {
 constexpr const char* weights = "model.safetensors";
 constexpr const char* index_name = "model.safetensors.index.json";
 constexpr size_t longest_index = 64 << 20;   // bytes; 100 for a tensor
+constexpr const char* other_files = "the index and the other files belong to different models, perhaps";
 
 std::string quote(const std::string& name) { return str("'", printable(name.substr(0, 100)), name.size() > 100 ? "...'" : "'"); }
 
@@ -36,12 +37,15 @@ std::map<std::string, std::string> read_index(const std::string& path) {
   const auto index = read_json(path, longest_index);
   QD_CHECK(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(), path,
            "expected an object with 'weight_map', an object as well", "is it the index of a model in several files?");
+  QD_CHECK(!index.contains("metadata") || index["metadata"].is_object(), path, "expected 'metadata' to be an object, got " + shown(index["metadata"]),
+           "is it the index of a model in several files?");
   std::map<std::string, std::string> files;
   for (const auto& [name, file] : index["weight_map"].items()) {
-    QD_CHECK(file.is_string(), path, str("expected the name of a file for ", quote(name), ", got a ", file.type_name()));
+    QD_CHECK(file.is_string(), path, str("expected the name of a file for ", quote(name), ", got a ", file.type_name()), other_files);
     const auto& text = file.template get_ref<const std::string&>();
     const bool plain = text.find('/') == text.npos && text.find('\0') == text.npos && text.ends_with(".safetensors");
-    QD_CHECK(plain, path, str("expected the name of a .safetensors file in the same directory for ", quote(name), ", got ", quote(text)));
+    QD_CHECK(plain, path, str("expected the name of a .safetensors file in the same directory for ", quote(name), ", got ", quote(text)),
+             other_files);
     files[name] = text;
   }
   return files;
@@ -65,12 +69,12 @@ StoredState open_shards(const std::string& folder, const std::string& index) {
       return found == file_of.end() || found->second != file;
     };
     const std::string extra = listed(shard.tensors, elsewhere);
-    QD_CHECK(extra.empty(), path, str("expected only the tensors that ", index_name, " says are in it, got also ", extra));
+    QD_CHECK(extra.empty(), path, str("expected only the tensors that ", index_name, " says are in it, got also ", extra), other_files);
     all.tensors.merge(shard.tensors);   // no name is in two files: the index has each once
     all.texts.merge(shard.texts);
   }
   const std::string missing = listed(file_of, [&](const std::string& name, const auto&) { return !all.tensors.contains(name); });
-  QD_CHECK(missing.empty(), index, str("expected the tensors that it lists to be in their files, missing are ", missing));
+  QD_CHECK(missing.empty(), index, str("expected the tensors that it lists to be in their files, missing are ", missing), other_files);
   return all;
 }
 

@@ -82,9 +82,22 @@ int32_t BpeBuilder::id_of(const std::string& where, const std::string& letters) 
 void BpeBuilder::add_merge(const std::string& where, const std::string& left, const std::string& right) {
   const int32_t a = id_of(where, left), b = id_of(where, right), merged = id_of(where, left + right);
   QD_CHECK(seen_.find(a, b) == PairTable::none, where,
-           str("expected every merge once, got ", shown(left + " " + right), " again"));
+           str("expected every merge once, got ", shown(left + " " + right), " again"),
+           "take one of them out");
   seen_.insert(a, b, 0);
   vocabulary_.merges.push_back({a, b, merged});
+}
+
+void BpeBuilder::note_unreachable(const std::string& where) const {
+  std::vector<bool> made(vocabulary_.tokens.size());
+  for (const auto& m : vocabulary_.merges) made[static_cast<size_t>(m.merged)] = true;
+  for (const int32_t id : vocabulary_.byte_ids) made[static_cast<size_t>(id)] = true;
+  for (const auto& s : vocabulary_.specials) made[static_cast<size_t>(s.id)] = true;
+  const auto count = std::count(made.begin(), made.end(), false);
+  if (count == 0) return;
+  const auto first = static_cast<size_t>(std::find(made.begin(), made.end(), false) - made.begin());
+  warn(str(where, ": no merge makes ", count, " of the ", made.size(), " tokens, the first is ", shown(letters_of(vocabulary_.tokens[first])),
+           "; is the file complete?"));
 }
 
 }  // namespace qd

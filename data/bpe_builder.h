@@ -18,6 +18,7 @@ class BpeBuilder {
   void add_special(const std::string& where, const std::string& literal, int64_t id = -1);
   void end_tokens(const std::string& where);   // ids without gaps, all letters known, all 256 bytes there
   void add_merge(const std::string& where, const std::string& left, const std::string& right);   // in letters, of known tokens
+  void note_unreachable(const std::string& where) const;   // warns of tokens that nothing is encoded as: other programs would not either
   BpeVocabulary finish() { return std::move(vocabulary_); }
 
  private:

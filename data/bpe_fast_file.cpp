@@ -74,6 +74,7 @@ BpeVocabulary read_fast_bpe(const std::string& path) {
              "expected two tokens, got " + shown(merge));
     builder.add_merge(here, left, right);
   }
+  builder.note_unreachable(path);
   BpeVocabulary vocabulary = builder.finish();
   QD_CHECK(in_order(vocabulary), where, "expected merges that make a token before those that use it",
            "where they are not in this order the tokenizers library and GPT-2's own program disagree");

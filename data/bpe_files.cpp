@@ -22,6 +22,7 @@ namespace {
 constexpr const char* vocab_name = "vocab.json";
 constexpr const char* merges_name = "merges.txt";
 constexpr const char* fast_name = "tokenizer.json";
+constexpr const char* damaged = "the file is damaged, or of another kind";
 constexpr const char* config_name = "tokenizer_config.json";
 constexpr const char* special_name = "special_tokens_map.json";
 constexpr const char* added_name = "added_tokens.json";
@@ -83,6 +84,7 @@ void read_merges(const std::string& path, BpeBuilder& builder) {
   QD_CHECK(file.size() <= longest, path, str("expected at most ", longest, " bytes, got ", file.size()));
   std::string text(file.size(), '\0');
   file.read(text.data(), text.size(), 0);
+  QD_CHECK(!text.empty(), path, "expected merges, got an empty file", "the file is damaged: nothing could be merged");
   std::string_view rest = text;
   for (int64_t number = 1; !rest.empty(); ++number) {
     std::string_view line = rest.substr(0, rest.find('\n'));
@@ -91,12 +93,12 @@ void read_merges(const std::string& path, BpeBuilder& builder) {
     const std::string where = str(path, ": line ", number);
     const auto got = [&] { return str(", got '", printable(line.substr(0, 100)), "'"); };
     if (number == 1) {   // some programs skip the first line whatever it holds, others read it
-      QD_CHECK(line.starts_with(version_line), where, str("expected '", version_line, "0.2'", got()));
+      QD_CHECK(line.starts_with(version_line), where, str("expected '", version_line, "0.2'", got()), "is it the merges.txt of a GPT-2?");
       continue;
     }
     const size_t blank = line.find(' ');
     QD_CHECK(std::count(line.begin(), line.end(), ' ') == 1 && blank > 0 && blank + 1 < line.size(), where,
-             str("expected two tokens with one blank between them", got()));
+             str("expected two tokens with one blank between them", got()), damaged);
     builder.add_merge(where, std::string(line.substr(0, blank)), std::string(line.substr(blank + 1)));
   }
 }
@@ -104,13 +106,13 @@ void read_merges(const std::string& path, BpeBuilder& builder) {
 }  // namespace
 
 std::string text_in(const std::string& where, const json& value) {
-  QD_CHECK(value.is_string(), where, "expected a text, got " + shown(value));
+  QD_CHECK(value.is_string(), where, "expected a text, got " + shown(value), damaged);
   return value.get<std::string>();
 }
 
 int64_t id_in(const std::string& where, const json& value) {
   const bool fits = value.is_number_integer() && (!value.is_number_unsigned() || value.get<uint64_t>() <= INT64_MAX);
-  QD_CHECK(fits && value.get<int64_t>() >= 0, where, "expected an id of at least 0, got " + shown(value));
+  QD_CHECK(fits && value.get<int64_t>() >= 0, where, "expected an id of at least 0, got " + shown(value), damaged);
   return value.get<int64_t>();
 }
 
@@ -141,6 +143,7 @@ BpeVocabulary read_bpe(const std::string& folder) {
   read_configuration(folder, builder);
   builder.end_tokens(path);
   read_merges(merges, builder);
+  builder.note_unreachable(merges);
   return builder.finish();
 }
 

@@ -28,13 +28,13 @@ constexpr const char* activations[] = {"gelu", "gelu-erf", "relu", "swiglu"};
 constexpr const char* masks[] = {"bidirectional", "causal", "prefix", "mixed"};
 
 template <class E>
-E named(const char* option, std::span<const char* const> names, const std::string& name) {
+E named(const char* option, std::span<const char* const> names, const std::string& name, const char* hint = "") {
   std::string list;
   for (size_t i = 0; i < names.size(); ++i) {
     if (name == names[i]) return static_cast<E>(i);
     list += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + std::string(names[i]);
   }
-  fail(option, str("expected ", list, ", got '", name, "'"));
+  fail(option, str("expected ", list, ", got '", printable(name.substr(0, 100)), "'"), hint);
 }
 
 // Hugging Face's names of the activations. "swiglu" is not one of them, but then the file is not one of GPT-2 either.
@@ -73,12 +73,14 @@ constexpr std::string_view harmless[] = {
 };
 
 constexpr int64_t largest = 1 << 24;   // of any size in a configuration
+constexpr const char* not_supported = "this model is not supported";
+constexpr const char* other_file = "is it the config.json of a language model?";
 
 // Fields of a JSON object, read strictly: errors name the file and the key.
 class Fields {
  public:
   Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
-    QD_CHECK(object_.is_object(), where_, "expected a JSON object, got " + shown(object_));
+    QD_CHECK(object_.is_object(), where_, "expected a JSON object, got " + shown(object_), other_file);
   }
 
   bool has(const char* key) const {
@@ -86,31 +88,31 @@ class Fields {
     return object_.contains(key) && !object_[key].is_null();
   }
   const json& at(const char* key) const {
-    QD_CHECK(has(key), where_, str("expected the key '", key, "', there is none"), "is it the config.json of a language model?");
+    QD_CHECK(has(key), where_, str("expected the key '", key, "', there is none"), other_file);
     return object_[key];
   }
   int64_t size(const char* key, int64_t least = 1) const {
     const json& value = at(key);
     const bool fits = value.is_number_integer() && (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t{largest});
     QD_CHECK(fits && value.get<int64_t>() >= least && value.get<int64_t>() <= largest, where_,
-             str("expected '", key, "' to be a whole number from ", least, " to ", largest, ", got ", shown(value)));
+             str("expected '", key, "' to be a whole number from ", least, " to ", largest, ", got ", shown(value)), other_file);
     return value.get<int64_t>();
   }
   double real(const char* key) const {
-    QD_CHECK(at(key).is_number(), where_, str("expected '", key, "' to be a number, got ", shown(at(key))));
+    QD_CHECK(at(key).is_number(), where_, str("expected '", key, "' to be a number, got ", shown(at(key))), other_file);
     return at(key).get<double>();
   }
   std::string text(const char* key) const {
-    QD_CHECK(at(key).is_string(), where_, str("expected '", key, "' to be a text, got ", shown(at(key))));
+    QD_CHECK(at(key).is_string(), where_, str("expected '", key, "' to be a text, got ", shown(at(key))), other_file);
     return at(key).get<std::string>();
   }
   template <class E>
   E choice(const char* key, std::span<const char* const> names) const {
-    return named<E>(str(where_, ": ", key).c_str(), names, text(key));
+    return named<E>(str(where_, ": ", key).c_str(), names, text(key), not_supported);
   }
   void expect(const char* key, const json& supported) const {   // where it is given
     QD_CHECK(!has(key) || object_[key] == supported, where_,
-             str("expected '", key, "' to be ", supported.dump(), ", got ", shown(object_[key])), "this model is not supported");
+             str("expected '", key, "' to be ", supported.dump(), ", got ", shown(object_[key])), not_supported);
   }
   // The size under the first of the keys that is there: other programs' names for one thing, which must agree.
   int64_t size_of(std::initializer_list<const char*> keys) const {
@@ -118,7 +120,8 @@ class Fields {
     const char* first = nullptr;
     for (const char* key : keys) {
       if (!has(key)) continue;
-      QD_CHECK(!first || size(key) == value, where_, str("expected '", key, "' to be the same as '", first, "', ", value, ", got ", size(key)));
+      QD_CHECK(!first || size(key) == value, where_, str("expected '", key, "' to be the same as '", first, "', ", value, ", got ", size(key)),
+               "both are names of one size");
       value = size(first = key);
     }
     return first ? value : size(*keys.begin());
@@ -142,12 +145,12 @@ class Fields {
 std::string model_type(const Fields& f, const std::string& path) {
   const bool sizes = f.has("n_embd") && f.has("n_layer") && f.has("n_head");
   const std::string type = f.has("model_type") || !sizes ? f.text("model_type") : "gpt2";
-  QD_CHECK(type == "gpt2" || type == "qiudao", path, str("expected 'model_type' to be gpt2 or qiudao, got '", printable(type), "'"));
+  QD_CHECK(type == "gpt2" || type == "qiudao", path, str("expected 'model_type' to be gpt2 or qiudao, got '", printable(type.substr(0, 100)), "'"), not_supported);
   if (!f.has("architectures")) return type;
   const json& names = f.at("architectures");
   const auto is_ours = [](const json& name) { return name.is_string() && name.get_ref<const std::string&>().find("GPT2") != std::string::npos; };
   QD_CHECK(names.is_array() && std::all_of(names.begin(), names.end(), is_ours), path,
-           "expected 'architectures' to be a list of kinds of GPT2, such as GPT2LMHeadModel, got others", "this model is not supported");
+           "expected 'architectures' to be a list of kinds of GPT2, such as GPT2LMHeadModel, got others", not_supported);
   return type;
 }
 
@@ -189,7 +192,7 @@ GPTConfig from_json(const json& file, const std::string& path) {
     c.mask = own.choice<Mask>("mask", masks);
     own.expect_no_others([](const std::string&) { return false; });
   } else {
-    QD_CHECK(type == "gpt2", path, "expected the key 'qiudao', which says what this model has beyond GPT-2");
+    QD_CHECK(type == "gpt2", path, "expected the key 'qiudao', which says what this model has beyond GPT-2", "the file is damaged, or was made by another program");
   }
   f.expect_no_others([](const std::string& key) { return std::find(std::begin(harmless), std::end(harmless), key) != std::end(harmless); });
   return c;
@@ -312,11 +315,11 @@ GPTConfig read_config(const std::string& folder) {
     try {
       check(c);
     } catch (const Error& wrong) {
-      fail(path, wrong.what(), wrong.hint());
+      fail(path, wrong.what(), wrong.hint().empty() ? not_supported : wrong.hint());
     }
     return c;
   } catch (const json::exception& wrong) {
-    fail(path, str("expected JSON: ", wrong.what()));
+    fail(path, str("expected JSON: ", wrong.what()), other_file);
   }
 }
 
