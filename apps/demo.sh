@@ -60,6 +60,7 @@ echo
 printf '%s' "$prompt"
 "$bin/lm" sample --model "$run" --prompt "$prompt" --tokens 300
 echo
-echo "demo: the run is in $run (log.txt, metrics.jsonl, samples/, model.safetensors). More of it:"
-echo "  $bin/lm sample --model $run --prompt \"$prompt\""
+echo "demo: the report of the run: $run/report.html (open it in a browser: curves, samples over time, what the attention heads look at)"
+echo "demo: more of it:"
+echo "  $bin/lm sample --model $run --prompt \"$prompt\" --samples 3"
 echo "  $bin/lm train --resume $run --max-seconds $((seconds * 5))"

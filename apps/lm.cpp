@@ -8,6 +8,7 @@ int main(int argc, char** argv) {
   qd::add_train(app);
   qd::add_eval(app);
   qd::add_sample(app);
+  qd::add_report(app);
   qd::add_export(app);
   return app.run(argc, argv);
 }

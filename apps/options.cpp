@@ -20,6 +20,7 @@
 #include "core/file.h"
 #include "core/kernels/table.h"
 #include "core/log.h"
+#include "core/machine.h"
 #include "core/parallel.h"
 #include "core/profile.h"
 
@@ -208,7 +209,7 @@ struct Command::Impl {
     std::error_code ignored;
     const std::string path = goes_on || fs::is_directory(given, ignored) ? (fs::path(given) / "run.json").string() : given;
     QD_CHECK(fs::exists(path, ignored), path, "expected the file of a run's options, there is none",
-             "a run directory holds run.json");
+             goes_on ? "a run that was ended before it wrote one has not begun: start it again with --out" : "a run directory holds run.json");
     try {
       const auto file = ordered_json::parse(read_file(path));
       QD_CHECK(file.is_object() && file.contains("options") && file["options"].is_object(), path,
@@ -343,6 +344,9 @@ std::string Command::run_file() const {
   file["instruction_set"] = kernels().name;
   file["precision"] = multiplies_bf16() ? "bf16" : "f32";   // what products are computed in, whatever --precision asks for
   file["threads"] = threads();
+  file["started"] = utc_time();
+  file["machine"] = {{"processor", processor_name()}, {"processors", processors()}, {"memory_gib", memory_bytes() / (1 << 30)},
+                     {"system", system_name()}, {"compiler", compiler_name()}};
   for (const auto& slot : impl_->slots) {
     if (slot->kept) file["options"][slot->name.substr(2)] = slot->get();
   }

@@ -61,8 +61,8 @@ class Command {
   bool given(const std::string& name) const;   // on the command line
   bool known(const std::string& name) const;   // there or in the file of options
   std::string name() const;                    // "lm train"
-  // The text of a run.json: version, command line, instruction set, precision and threads, and all options but those not kept.
-  // Paths in lists become absolute, so that a run can be resumed from anywhere.
+  // The text of a run.json: version, command line, instruction set, precision, threads, time and machine, and all options but
+  // those not kept. Paths in lists become absolute, so that a run can be resumed from anywhere.
   std::string run_file() const;
 
   struct Impl;

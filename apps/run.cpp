@@ -1,19 +1,22 @@
 #include "apps/run.h"
 
 #include <signal.h>
-#include <unistd.h>
 
 #include <cmath>
 
 #include "core/error.h"
 #include "core/kernels/table.h"
+#include "core/machine.h"
 #include "core/parallel.h"
 
 namespace qd {
 namespace {
 
 std::string directory_for(const TrainFlags& flags, const std::string& name) {
-  if (!flags.resume.empty()) return flags.resume;   // run.json was read from it
+  if (!flags.resume.empty()) {   // run.json was read from it
+    if (!flags.resumes()) begin_again(flags.resume);
+    return flags.resume;
+  }
   if (flags.out.empty()) return next_run_directory("runs", name);
   claim_run_directory(flags.out);
   return flags.out;
@@ -89,16 +92,19 @@ std::unique_ptr<Optimizer> TrainFlags::make_optimizer(Module& module) const {
   return qd::make_optimizer(optimizer, module, {.beta1 = beta1, .beta2 = beta2, .decay = weight_decay});
 }
 
+bool TrainFlags::resumes() const { return !resume.empty() && has_checkpoint(resume); }
+
 std::string TrainFlags::open_run(const std::string& name) {
   const std::string directory = directory_for(*this, name);
   log_ = std::make_unique<LogFile>(directory + "/log.txt");
+  if (!resume.empty() && !resumes()) log(directory + " has no checkpoint yet: the run begins again");
   return directory;
 }
 
 void check_memory(const char* option, double weights) {
   constexpr double bytes = 4 * 4, gib = 1 << 30;   // a weight, its gradient and two moments
-  const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  QD_CHECK(weights * bytes <= memory, option,
+  const double memory = memory_bytes();
+  QD_CHECK(memory == 0 || weights * bytes <= memory, option,
            str("expected a model that fits into ", std::llround(memory / gib), " GiB of memory, got one that needs ",
                std::llround(weights * bytes / gib)),
            "use a smaller model");
@@ -113,7 +119,7 @@ int finish(const TrainFlags& flags, const TrainResult& r, const std::string& uni
   all.insert(all.end(), more.begin(), more.end());
   all.emplace_back("run", directory);
   log(str(r.interrupted ? "interrupted after " : "done: ", r.steps, " steps in ", std::llround(r.seconds), " s, ",
-          std::llround(r.units_per_second), " ", unit, " a second; the run is in ", directory));
+          std::llround(r.units_per_second), " ", unit, " a second; the run is in ", directory, ", its report in ", directory, "/report.html"));
   if (flags.json) print_json(all);
   if (r.save_failed) warn("a file of the run could not be saved");
   return r.save_failed ? 1 : r.interrupted ? interrupted_status : 0;

@@ -31,6 +31,9 @@ struct TrainFlags {
 
   void describe(Command& command);       // adds the options to a command
   void settle(const Command& command);   // when training begins: limits, threads, contradictions; throws Error
+  // --resume names a run with a checkpoint. One that was killed before its first has nothing to go on from: it begins again, with the options
+  // that it has, in the same directory.
+  bool resumes() const;
   // The run's directory: --resume, --out, or the next free runs/NAME-001. Its log.txt receives what is logged as long as this
   // lives, the reason why a run fails included. Throws Error: --out holds another run.
   std::string open_run(const std::string& name);

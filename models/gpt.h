@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/autograd.h"
 #include "core/error.h"
 #include "models/gpt_config.h"
 #include "nn/attention.h"
@@ -172,6 +173,18 @@ struct GPT : Module {
     std::vector<int32_t> last;
     for (int64_t b = 1; b <= batch; ++b) last.push_back(static_cast<int32_t>(b * length - 1));
     return matmul(embedding(x, tensor(last, {batch})), wte.weight, false, true);
+  }
+
+  // ids (B, T) -> for each block what its heads look at, (B, heads, T, T). In evaluation mode, without gradients: for maps.
+  std::vector<Tensor> attention_maps(const Tensor& ids) const {
+    const NoGrad off;
+    std::vector<Tensor> maps;
+    Tensor x = wpe.add(wte(ids));
+    for (int64_t i = 0; i < c.layers; ++i) {
+      maps.push_back(h[i].attn.probabilities(c.norm == NormPlace::pre ? h[i].ln_1(x) : x));
+      x = h[i](x);
+    }
+    return maps;
   }
 
   // Memory for what the blocks would compute again: the keys and values of `batch` sequences of at most `capacity` tokens. Only a causal

@@ -60,6 +60,14 @@ struct Attention : Module {
     cache->length += x.dim(1);
     return c_proj(attention(q, {cache->keys}, {cache->values}, a));
   }
+
+  // What the heads look at in x (B, T, C): their weights (B, heads, T, T), without dropout. No gradient.
+  Tensor probabilities(const Tensor& x) const {
+    const Tensor qkv = c_attn(x);
+    AttentionOptions a{.heads = o.heads, .kv_heads = o.kv_heads, .head_dim = head_dim, .mask = o.mask};
+    positions.describe(a, x.dim(1));
+    return attention_probabilities({qkv}, {qkv, o.width}, a);
+  }
 };
 
 }  // namespace qd

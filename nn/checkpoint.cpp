@@ -34,15 +34,29 @@ void claim_run_directory(const std::string& path) {
   make_directory(path);
   for (const char* file : {"last.safetensors", "model.safetensors", "model.safetensors.index.json", "metrics.jsonl"}) {
     QD_CHECK(!fs::exists(fs::path(path) / file), path, str("expected a directory without a run, it holds ", file),
-             str("choose another --out", fs::exists(fs::path(path) / "last.safetensors") ? ", or continue this run with --resume " + path : ""));
+             str("choose another --out", fs::exists(fs::path(path) / "run.json") ? ", or continue this run with --resume " + path : ""));
   }
+}
+
+bool has_checkpoint(const std::string& path) {
+  std::error_code ignored;
+  return fs::exists(fs::path(path) / "last.safetensors", ignored);
+}
+
+void begin_again(const std::string& path) {
+  QD_CHECK(!fs::exists(fs::path(path) / "model.safetensors"), path, "expected last.safetensors beside model.safetensors, there is none",
+           "without it the run cannot go on; its model is whole");
+  remove_leftovers(path);
+  std::error_code ignored;
+  fs::remove(fs::path(path) / "metrics.jsonl", ignored);
 }
 
 void remove_leftovers(const std::string& path) {
   std::error_code ignored;
   std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(path, ignored))
-    if (entry.path().filename().string().find(".tmp-") != std::string::npos) found.push_back(entry.path());
+  for (const fs::path& folder : {fs::path(path), fs::path(path) / "samples"})
+    for (const auto& entry : fs::directory_iterator(folder, ignored))
+      if (entry.path().filename().string().find(".tmp-") != std::string::npos) found.push_back(entry.path());
   for (const fs::path& file : found) fs::remove(file, ignored);
 }
 

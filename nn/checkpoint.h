@@ -16,6 +16,9 @@ namespace qd {
 std::string next_run_directory(const std::string& parent, const std::string& name);   // makes and names the next free parent/name-001
 void claim_run_directory(const std::string& path);            // makes it where needed; throws Error when it holds a run already
 
+bool has_checkpoint(const std::string& path);                 // last.safetensors is there
+// Frees the directory of a run that was killed before its first checkpoint; throws Error when it holds a model.
+void begin_again(const std::string& path);
 void remove_leftovers(const std::string& path);               // temporary files that a kill left in it
 
 // What a checkpoint saves beside the weights, by name.

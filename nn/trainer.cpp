@@ -143,6 +143,7 @@ TrainResult Trainer::operator()() {
   random_state() = random_;
   module_.train();
   module_.clear_gradients();
+  if (resumed_ && finished() && evaluated_.step == now_.step) log(complete_hint());
   const NoteSignals signals;
   Progress line("training");
   while (!interrupted() && !finished()) {
@@ -170,6 +171,13 @@ TrainResult Trainer::operator()() {
           .last = evaluation_,
           .interrupted = !complete,
           .save_failed = save_failed_};
+}
+
+// What to say of a run that has nothing left to do.
+std::string Trainer::complete_hint() const {
+  const auto& [steps, seconds] = options_.limits;
+  return str("the run is complete: ", now_.step, " steps; ", steps > 0 && now_.step >= steps ? str("--steps N above ", steps) : str("--max-seconds S above ", seconds),
+             " goes on with it");
 }
 
 double Trainer::take_step() {
@@ -239,6 +247,7 @@ void Trainer::note(const std::string& group, Values values) {
 
 void Trainer::evaluate_now() {
   const ProfiledOp timed("evaluation");
+  if (!files_.out.empty() && !std::filesystem::exists(path("last.safetensors"))) save_now();   // no model without a run that can be continued
   expect_finite_weights();
   const Evaluation scope(module_);
   Values values = evaluate ? evaluate() : Values{};
@@ -300,8 +309,8 @@ bool Trainer::save_now() {
   expect_finite_weights();
   saved_ = now_;
   if (files_.out.empty()) return false;
-  if (!find(best_, "val_loss")) attempt([&] { save_model(path("model.safetensors"), module_, now_.step, {}); });
   const bool saved = attempt([&] { save_checkpoint(path("last.safetensors"), module_, all_parts()); });
+  if (!find(best_, "val_loss")) attempt([&] { save_model(path("model.safetensors"), module_, now_.step, {}); });
   constexpr std::chrono::seconds pause{10};   // frequent saves need no report each
   if (reported_ != now_.step && std::chrono::steady_clock::now() - reported_at_ > pause) report_now();
   return saved;

@@ -94,6 +94,7 @@ class Trainer final : public Stateful {
   void keep_sample(const std::string& text);
   void expect_finite_weights();
   std::string kept_hint() const;
+  std::string complete_hint() const;
   bool save_now();
   void report_now();
   bool attempt(const std::function<void()>& write);

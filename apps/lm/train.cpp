@@ -36,7 +36,7 @@ std::unique_ptr<Tokenizer> choose_tokenizer(TrainOptions& o, const Command& comm
 int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
   QD_CHECK(!o.sample_prompt.empty(), "--sample-prompt", "expected a text to continue, got an empty one", "without it a line begins");
-  const bool own_val = !o.train.val.empty(), resumed = !o.train.resume.empty(), tuned = !o.init.empty();
+  const bool own_val = !o.train.val.empty(), resumed = o.train.resumes(), tuned = !o.init.empty();
   if (tuned) o.init = std::filesystem::absolute(o.init).lexically_normal().string();
   GPTConfig config = tuned ? o.model.adopt(read_config(resumed ? o.train.resume : o.init), command)
                            : o.model.config(1);   // wrong sizes show before any text is read
@@ -77,6 +77,7 @@ int train(TrainOptions& o, const Command& command) {
   }
   const auto sample = [&] { return write_text(model, *tokenizer, o.sample_prompt, {.tokens = o.sample, .temperature = 0.8, .seed = seed}); };
   if (o.sample > 0) trainer.sample = sample;
+  trainer.report = [&] { write_language_report(run, model, *tokenizer, seed); };
 
   log(str(model.parameter_count(), " parameters, ", tokenizer->size(), " ids, ", batches.tokens().size(),
           " tokens to learn from, ", held_out.size(), " held out; the run is in ", run));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <vector>
@@ -60,6 +61,7 @@ class Process {
  public:
   Process(std::vector<std::string> command, const std::string& where, const std::string& input = "") {
     write_file(files_ / "in", input);
+    for (const char* file : {"out", "err"}) std::ofstream(files_ / file);   // there although it may be killed at once
     std::vector<char*> argv;
     for (std::string& argument : command) argv.push_back(argument.data());
     argv.push_back(nullptr);
@@ -72,8 +74,8 @@ class Process {
         dup2(open(path.c_str(), mode, 0600), descriptor);
       };
       take(0, in, O_RDONLY);
-      take(1, out, O_WRONLY | O_CREAT);
-      take(2, err, O_WRONLY | O_CREAT);
+      take(1, out, O_WRONLY);
+      take(2, err, O_WRONLY);
       if (chdir(where.c_str()) == 0) execv(argv[0], argv.data());
       _exit(127);
     }

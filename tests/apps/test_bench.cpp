@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "core/kernels/table.h"
-#include "tests/apps/capture.h"
+#include "tests/apps/run_app.h"
 
 using namespace qd;
 using nlohmann::json;
@@ -17,20 +17,9 @@ using test::Outcome;
 
 namespace {
 
-std::string program() {
-  const char* bin = std::getenv("QD_BIN");
-  return std::filesystem::absolute(std::string(bin && *bin ? bin : "bin") + "/bench").string();
-}
-
-bool missing() {
-  if (std::filesystem::exists(program())) return false;
-  MESSAGE(program() << " is not there, skipped");
-  return true;
-}
-
 Outcome bench(std::vector<std::string> arguments) {
   const test::TempDir folder;
-  arguments.insert(arguments.begin(), program());
+  arguments.insert(arguments.begin(), test::program("bench"));
   return test::Process(arguments, folder / "").wait();
 }
 
@@ -44,7 +33,7 @@ std::vector<std::string> lines(const std::string& text) {
 }  // namespace
 
 TEST_CASE("bench: --list prints names, each once; a part of a name chooses, a whole name chooses one row") {
-  if (missing()) return;
+  if (!test::is_built("bench")) return;
   const Outcome all = bench({"--list"});
   CHECK(all.status == 0);
   CHECK(all.err.empty());
@@ -64,7 +53,7 @@ TEST_CASE("bench: --list prints names, each once; a part of a name chooses, a wh
 }
 
 TEST_CASE("bench: --json is one object with the machine and a row for each name") {
-  if (missing()) return;
+  if (!test::is_built("bench")) return;
   const Outcome o = bench({"--json", "--quick", "--threads", "1", "gemm NN 64^3", "small ops, forward", "gpt 0.8 M (L4 H4 D128 T64 B12)"});
   CAPTURE(o.err);
   CHECK(o.status == 0);
@@ -94,7 +83,7 @@ TEST_CASE("bench: --json is one object with the machine and a row for each name"
 }
 
 TEST_CASE("bench: the table, and a profile and a trace with the rows' names") {
-  if (missing()) return;
+  if (!test::is_built("bench")) return;
   const test::TempDir folder;
   const Outcome o = bench({"--quick", "--threads", "1", "gemm NN 64^3", "--trace", folder / "trace.json"});
   CHECK(o.status == 0);
@@ -107,7 +96,7 @@ TEST_CASE("bench: the table, and a profile and a trace with the rows' names") {
 }
 
 TEST_CASE("bench: what cannot be is an error with the nearest name and status 1") {
-  if (missing()) return;
+  if (!test::is_built("bench")) return;
   const std::pair<std::vector<std::string>, const char*> cases[] = {
       {{"gemm NN 65^3"}, "did you mean 'gemm NN 64^3'?"},
       {{"atention"}, "did you mean 'attention'?"},

@@ -8,9 +8,11 @@
 #include "core/safetensors.h"
 #include "data/generated.h"
 #include "tests/apps/run_app.h"
+#include "tests/errors.h"
 #include "tests/golden.h"
 
 using namespace qd;
+using test::has;
 using nlohmann::json;
 using test::golden_path;
 using test::Outcome;
@@ -18,8 +20,6 @@ using test::Workplace;
 namespace fs = std::filesystem;
 
 namespace {
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 json named(const json& list, const std::string& name) {
   for (const json& item : list)

@@ -14,29 +14,22 @@
 #include "core/safetensors.h"
 #include "core/utf8.h"
 #include "data/generated.h"
-#include "tests/apps/capture.h"
+#include "tests/apps/run_app.h"
+#include "tests/errors.h"
+#include "tests/run_files.h"
 
 using namespace qd;
 using nlohmann::json;
+using test::Arguments;
+using test::check_same_run;
+using test::has;
 using test::Outcome;
 using test::Process;
-using test::TempDir;
 namespace fs = std::filesystem;
 
 namespace {
 
-std::string program() {
-  const char* folder = std::getenv("QD_BIN");
-  return fs::absolute(fs::path(folder ? folder : "bin") / "lm").string();
-}
-
-bool is_built() {
-  const bool built = fs::exists(program());
-  if (!built) MESSAGE("skipped: there is no " << program() << "; QD_BIN names the folder of the apps");
-  return built;
-}
-
-using Arguments = std::vector<std::string>;
+bool is_built() { return test::is_built("lm"); }
 
 Arguments joined(Arguments a, const Arguments& b) {
   a.insert(a.end(), b.begin(), b.end());
@@ -44,12 +37,10 @@ Arguments joined(Arguments a, const Arguments& b) {
 }
 
 // A folder with a text, in which bin/lm runs.
-struct Place {
-  TempDir folder;
+struct Place : test::Workplace {
   Place() { write_file(folder / "text.txt", generated_text(6000)); }
-  std::string operator/(const std::string& name) const { return folder / name; }
 
-  Arguments command(const Arguments& arguments) const { return joined({program()}, arguments); }
+  Arguments command(const Arguments& arguments) const { return joined({test::program("lm")}, arguments); }
   Outcome run(const Arguments& arguments, const std::string& input = "") const {
     return Process(command(arguments), folder / "", input).wait();
   }
@@ -66,29 +57,10 @@ struct Place {
   }
 };
 
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 json result_of(const Outcome& o) {
   CAPTURE(o.err);
   REQUIRE(o.status == 0);
   return json::parse(o.last_line());
-}
-
-// Everything that a checkpoint holds but the times.
-std::map<std::string, std::string> content(const std::string& file) {
-  std::map<std::string, std::string> all;
-  const State state = read_safetensors(file);
-  for (const auto& [name, text] : state.texts)
-    if (!has(name, "seconds") && !has(name, "metrics_length")) all[name] = text;
-  for (const auto& [name, tensor] : state.tensors)
-    all[name] =
-        tensor.shape().str() + std::string(reinterpret_cast<const char*>(tensor.data()), static_cast<size_t>(tensor.size()) * 4);
-  return all;
-}
-
-void check_same_run(const std::string& a, const std::string& b) {
-  CHECK(content(a + "/last.safetensors") == content(b + "/last.safetensors"));
-  CHECK(content(a + "/model.safetensors") == content(b + "/model.safetensors"));
 }
 
 std::map<std::string, std::string> files_in(const std::string& folder) {
@@ -111,7 +83,7 @@ TEST_CASE("lm: a run, its figures and its directory") {
   CHECK(result["steps"] == 20);
   CHECK(result["run"] == "run");
   for (const char* file : {"config.json", "run.json", "log.txt", "qiudao_tokenizer.json", "model.safetensors", "last.safetensors",
-                           "metrics.jsonl", "samples/step-000010.txt", "samples/step-000020.txt"})
+                           "metrics.jsonl", "report.html", "samples/step-000010.txt", "samples/step-000020.txt"})
     CHECK(fs::exists(at / ("run/" + std::string(file))));
   const std::string log = read_file(at / "run/log.txt");
   CHECK(has(log, "before training"));
@@ -398,9 +370,9 @@ TEST_CASE("lm: a full disk while saving is a warning, and status 1 at the end") 
   CHECK_FALSE(fs::exists(at / "run/last.safetensors"));
   for (const auto& file : files_in(at / "run")) {   // nothing half written is left
     const std::string name = fs::path(file.first).filename().string();
-    CHECK_MESSAGE((name.ends_with(".json") || name.ends_with(".jsonl") || name.ends_with(".txt") || name.starts_with("events.")), name);
+    CHECK_MESSAGE((name.ends_with(".json") || name.ends_with(".jsonl") || name.ends_with(".txt") || name.ends_with(".html") || name.starts_with("events.")), name);
   }
-  const Outcome full = Process({"/bin/sh", "-c", str("'", program(), "' --help > /dev/full")}, at / "").wait();
+  const Outcome full = Process({"/bin/sh", "-c", str("'", test::program("lm"), "' --help > /dev/full")}, at / "").wait();
   CHECK(full.status == 1);
   CHECK(full.says("standard output"));
 }

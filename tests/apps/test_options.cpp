@@ -8,8 +8,10 @@
 #include "core/kernels/table.h"
 #include "core/parallel.h"
 #include "tests/apps/capture.h"
+#include "tests/errors.h"
 
 using namespace qd;
+using test::has;
 using nlohmann::json;
 using test::Outcome;
 
@@ -59,8 +61,6 @@ struct Sample {
 };
 
 Outcome run(const std::vector<std::string>& arguments) { return Sample().run(arguments); }
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

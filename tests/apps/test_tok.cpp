@@ -10,35 +10,24 @@
 #include "core/safetensors.h"
 #include "data/bpe.h"
 #include "data/generated.h"
-#include "tests/apps/capture.h"
+#include "tests/apps/run_app.h"
 
 using namespace qd;
 using nlohmann::json;
+using test::Arguments;
 using test::Outcome;
 using test::Process;
-using test::TempDir;
+using test::program;
 namespace fs = std::filesystem;
-using Arguments = std::vector<std::string>;
 
 namespace {
 
-std::string program(const std::string& name) {
-  const char* folder = std::getenv("QD_BIN");
-  return fs::absolute(fs::path(folder ? folder : "bin") / name).string();
-}
+bool are_built() { return test::is_built("tok") && test::is_built("lm"); }
 
-bool are_built() {
-  const bool built = fs::exists(program("tok")) && fs::exists(program("lm"));
-  if (!built) MESSAGE("skipped: there is no " << program("tok") << " or no " << program("lm") << "; QD_BIN names their folder");
-  return built;
-}
-
-struct Place {
-  TempDir folder;
-  std::string operator/(const std::string& name) const { return folder / name; }
+struct Place : test::Workplace {
   Outcome run(Arguments arguments, const std::string& input = "", const std::string& app = "tok") const {
-    arguments.insert(arguments.begin(), program(app));
-    return Process(arguments, folder / "", input).wait();
+    arguments.insert(arguments.begin(), app);
+    return Workplace::run(arguments, input);
   }
 };
 

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "tests/check_op.h"
+#include "tests/errors.h"
 
 using namespace qd;
+using test::message_of;
 using namespace qd::test;
 
 namespace {
@@ -22,16 +24,6 @@ Tensor leaf(std::vector<float> values) {
 std::vector<float> gradient(const Tensor& x) {
   const Tensor g = x.gradient();
   return {g.values().begin(), g.values().end()};
-}
-
-template <class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 using Floats = std::vector<float>;

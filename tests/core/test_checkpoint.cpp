@@ -7,8 +7,10 @@
 #include "core/allocator.h"
 #include "core/random.h"
 #include "tests/check_op.h"
+#include "tests/errors.h"
 
 using namespace qd;
+using test::message_of;
 using test::same_bits;
 
 namespace {
@@ -42,16 +44,6 @@ Outcome two_segments(Run run) {
   const Tensor y = run(segment, {middle, z * z});
   backward(y, noise({6, 9}, 3).detach());
   return {y.detach(), x.gradient(), z.gradient(), w.gradient(), random_state()};
-}
-
-template <class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 }  // namespace

@@ -12,24 +12,15 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "tests/errors.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
+using test::message_of;
 namespace fs = std::filesystem;
 
 namespace {
-
-template <class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 std::string pattern(size_t size) {   // every byte occurs, no period that a buffer could hide
   std::string bytes(size, '\0');

@@ -15,14 +15,14 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "tests/errors.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
 namespace fs = std::filesystem;
 
 namespace {
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 int64_t count(const std::string& text, const std::string& part) {
   int64_t found = 0;

@@ -14,25 +14,16 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/safetensors.h"
+#include "tests/errors.h"
 #include "tests/golden.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
+using test::message_of;
 namespace fs = std::filesystem;
 
 namespace {
-
-template <class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 // A file as someone else may write it; not synced, as write_file would, because there are thousands.
 void make_file(const std::string& path, const std::string& header, const std::string& data, uint64_t length) {

@@ -7,23 +7,14 @@
 
 #include "core/error.h"
 #include "core/state.h"
+#include "tests/errors.h"
 
 using namespace qd;
+using test::has;
+using test::message_of;
 using namespace std::string_view_literals;
 
 namespace {
-
-template <class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

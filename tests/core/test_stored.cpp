@@ -14,21 +14,15 @@
 #include "core/number_types.h"
 #include "core/ops.h"
 #include "core/safetensors.h"
+#include "tests/errors.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
+using test::message_of;
 
 namespace {
 
-std::string message_of(const auto& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 size_t count(const std::string& text, const std::string& part) {
   size_t n = 0;
   for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;

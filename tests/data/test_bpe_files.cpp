@@ -12,9 +12,11 @@
 #include "core/file.h"
 #include "data/bpe.h"
 #include "data/bpe_letters.h"
+#include "tests/errors.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
@@ -58,15 +60,8 @@ struct Files {
 };
 
 std::string failure(const std::string& folder) {
-  try {
-    load_tokenizer(folder);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::message_of([&] { load_tokenizer(folder); });
 }
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 const std::string text = "abab <|endoftext|>ababab<|pad|>\xFF";
 

@@ -7,23 +7,18 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "data/text.h"
+#include "tests/errors.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
 namespace fs = std::filesystem;
 
 namespace {
 
 std::string message_of(const std::vector<std::string>& paths, double val_fraction = 0.1) {
-  try {
-    read_corpus(paths, val_fraction);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return test::message_of([&] { read_corpus(paths, val_fraction); });
 }
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

@@ -7,9 +7,11 @@
 #include "core/parallel.h"
 #include "core/utf8.h"
 #include "data/tokenizer.h"
+#include "tests/errors.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
 
 namespace {
 
@@ -31,15 +33,8 @@ std::string random_bytes(std::mt19937& random, size_t size) {
 }
 
 std::string failure(const std::string& folder) {
-  try {
-    load_tokenizer(folder);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return test::message_of([&] { load_tokenizer(folder); });
 }
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

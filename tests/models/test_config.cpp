@@ -5,22 +5,15 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "models/gpt.h"
+#include "tests/errors.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
+using test::message_of;
 using nlohmann::json;
 
 namespace {
-
-std::string message_of(const auto& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 // Every name of an option stands in the error about an unknown one.
 template <class E>

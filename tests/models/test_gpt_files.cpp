@@ -15,25 +15,18 @@
 #include "core/file.h"
 #include "core/safetensors.h"
 #include "models/gpt_files.h"
+#include "tests/errors.h"
 #include "tests/golden.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::has;
+using test::message_of;
 using nlohmann::json;
 using test::TempDir;
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string message_of(const auto& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 std::string golden_folder(const std::string& name) {
   const char* root = std::getenv("QD_ROOT");

@@ -8,8 +8,10 @@
 #include "core/ops.h"
 #include "nn/layers.h"
 #include "nn/module.h"
+#include "tests/errors.h"
 
 using namespace qd;
+using test::has;
 
 namespace {
 
@@ -27,15 +29,8 @@ struct Outer : Module {
 };
 
 std::string message_of(Module& module, const State& state) {
-  try {
-    module.load(state);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return test::message_of([&] { module.load(state); });
 }
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

@@ -18,10 +18,14 @@
 #include "core/safetensors.h"
 #include "core/signals.h"
 #include "nn/trainer.h"
-#include "tests/nn/event_reader.h"
+#include "tests/errors.h"
+#include "tests/run_files.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
+using test::content;
+using test::events;
+using test::metrics;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
@@ -90,46 +94,8 @@ TrainerOptions twenty_steps() {
           .units = batch};
 }
 
-// Everything that a checkpoint holds but the times.
-std::map<std::string, std::string> content(const std::string& file) {
-  std::map<std::string, std::string> all;
-  const State state = read_safetensors(file);
-  for (const auto& [name, text] : state.texts)
-    if (name.find("seconds") == std::string::npos && name.find("metrics_length") == std::string::npos) all[name] = text;
-  for (const auto& [name, tensor] : state.tensors) {
-    all[name] = tensor.shape().str();
-    all[name].append(reinterpret_cast<const char*>(tensor.data()), static_cast<size_t>(tensor.size()) * sizeof(float));
-  }
-  return all;
-}
-
-std::vector<json> metrics(const std::string& file) {
-  std::vector<json> lines;
-  std::istringstream text(read_file(file));
-  for (std::string line; std::getline(text, line);) {
-    lines.push_back(json::parse(line));
-    CHECK(lines.back().contains("seconds"));
-    lines.back().erase("seconds");
-    lines.back().erase("tokens_per_second");
-  }
-  return lines;
-}
-
-// What TensorBoard sees, but the times.
-std::vector<std::string> events(const std::string& folder) {
-  std::vector<std::string> all;
-  for (const test::EventValue& value : test::read_events(test::events_file(folder)))
-    if (value.tag.find("second") == std::string::npos) all.push_back(str(value.step, " ", value.tag, " ", value.number, " ", value.text));
-  return all;
-}
-
 std::string message_of(Trainer& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::message_of([&] { run(); });
 }
 
 struct Reference {
