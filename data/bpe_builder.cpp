@@ -11,6 +11,7 @@ namespace qd {
 namespace {
 
 constexpr size_t most_ids = 1 << 24;
+constexpr const char* damaged = "the file is damaged, or of another kind";
 constexpr const char* other_tokenizer = "the files belong to different tokenizers, perhaps";
 
 std::string shown(const std::string& text) { return str("'", printable(text.substr(0, 100)), "'"); }
@@ -19,10 +20,10 @@ std::string shown(const std::string& text) { return str("'", printable(text.subs
 
 void BpeBuilder::add_token(const std::string& where, const std::string& letters, int64_t id) {
   QD_CHECK(id >= 0, where, str("expected an id of at least 0, got ", id));
-  QD_CHECK(!letters.empty(), where, "expected tokens of at least one letter, got an empty one");
+  QD_CHECK(!letters.empty(), where, "expected tokens of at least one letter, got an empty one", damaged);
   QD_CHECK(tokens_.size() < most_ids, where, str("expected at most ", most_ids, " tokens"));
   QD_CHECK(index_.emplace(letters, tokens_.size()).second, where,
-           str("expected every token once, got ", shown(letters), " again"));
+           str("expected every token once, got ", shown(letters), " again"), damaged);
   tokens_.push_back({where, letters, id, letters == end_of_text_literal});
 }
 
@@ -47,11 +48,13 @@ void BpeBuilder::end_tokens(const std::string& where) {
   for (const Token& token : tokens_) {
     QD_CHECK(static_cast<uint64_t>(token.id) < n, token.where,
              str("expected ids from 0 to ", n - 1, " without gaps, as there are ", n, " tokens, got ", token.id, " for ",
-                 shown(token.text)));
+                 shown(token.text)),
+             "tokens are missing, perhaps in added_tokens.json");
     const auto id = static_cast<size_t>(token.id);
     QD_CHECK(
         !owner[id], token.where,
-        str("expected an id for each token, got ", token.id, " for ", shown(token.text), " and for ", shown(owner[id]->text)));
+        str("expected an id for each token, got ", token.id, " for ", shown(token.text), " and for ", shown(owner[id]->text)),
+        damaged);
     owner[id] = &token;
     const auto bytes = token.special ? std::optional(token.text) : bytes_of_letters(token.text);
     QD_CHECK(bytes, token.where, str("expected tokens in the letters that GPT-2 has for the 256 bytes, got ", shown(token.text)),

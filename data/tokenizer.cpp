@@ -204,15 +204,15 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
   try {
     const nlohmann::json fields = read_json_object(path, longest_file);
     QD_CHECK(fields.value("format", "") == format, path,
-             str("expected a file of the format '", format, "'"));
+             str("expected a file of the format '", format, "'"), "the file is damaged, or of another kind");
     QD_CHECK(fields.at("version") == version, path, str("expected version ", version, ", got ", fields.at("version").dump()),
              "the file was written by a newer program");
     const auto kind = fields.at("kind").get<std::string>();
     if (kind == "byte") return std::make_unique<ByteTokenizer>();
     if (kind == "char") return std::make_unique<CharTokenizer>(fields.at("characters").get<std::string>(), path);
-    fail(path, str("expected the kind byte or char, got '", kind, "'"));
+    fail(path, str("expected the kind byte or char, got '", printable(kind.substr(0, 100)), "'"), "the file is damaged, or was written by a newer program");
   } catch (const nlohmann::json::exception& error) {
-    fail(path, str("expected the JSON that a run writes: ", error.what()));
+    fail(path, str("expected the JSON that a run writes: ", error.what()), "the file is damaged, or of another kind");
   }
 }
 

@@ -70,7 +70,9 @@ std::unique_ptr<GPT> load_gpt(const std::string& folder, const GPTConfig& config
     }
     const auto [other, is_new] = tensors.emplace(own, &tensor);
     QD_CHECK(is_new, tensor.file->path(),
-             str("expected '", printable(own.substr(0, 100)), "' once, it is there as '", printable(other->second->name.substr(0, 100)), "' as well"));
+             str("expected '", printable(own.substr(0, 100)), "' once, got '", printable(other->second->name.substr(0, 100)), "' and '",
+                 printable(name.substr(0, 100)), "'"),
+             "they are names of one tensor: which of them is it?");
   }
   std::map<std::string, Module::Kind> given;
   for (const auto& [name, tensor] : tensors) given[name] = {tensor->shape, tensor->dtype()};

@@ -136,6 +136,11 @@ TEST_CASE("tok: characters, the default text, and what is refused") {
   CHECK(few.status == 0);
   CHECK(few.says("warning"));
   CHECK(load_tokenizer(at / "few")->size() == 256 + 2 + 1);   // ab, " ab"
+  CHECK_FALSE(at.run({"encode", "--model", "few"}, "ab").says("warning"));
+  write_file(at / "few/merges.txt", "#version: 0.2\na b\n");   // cut off: the ids are those of other programs, and not those that were meant
+  const Outcome cut = at.run({"encode", "--model", "few"}, "ab ab");
+  CHECK(cut.status == 0);
+  CHECK(cut.says("few/merges.txt: no merge makes 1 of the 259 tokens, the first is '\u0120ab'"));
   if (fs::exists("/dev/full")) {
     Process full({"/bin/sh", "-c", program("tok") + " encode --model runs/tok-001 text.txt > /dev/full"}, at / "");
     const Outcome o = full.wait();

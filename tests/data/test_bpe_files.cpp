@@ -259,6 +259,7 @@ TEST_CASE("bpe files: hostile and damaged files are refused with their names") {
          f.merges += "a b\n";
        },
        "line 1] expected '#version: 0.2', got 'a b'"},
+      {[](Files& f) { f.merges = ""; }, "merges.txt] expected merges, got an empty file"},
       {[](Files& f) { f.merges += "a\n"; }, "line 4] expected two tokens with one blank between them, got 'a'"},
       {[](Files& f) { f.merges += "a b a\n"; }, "line 4"},
       {[](Files& f) { f.merges += "a  b\n"; }, "line 4"},

@@ -221,6 +221,7 @@ TEST_CASE("gpt files: several files with an index") {
       {[](json& i) { i = json::array(); }, "weight_map"},
       {[](json& i) { i.erase("weight_map"); }, "weight_map"},
       {[](json& i) { i["weight_map"] = "model.safetensors"; }, "weight_map"},
+      {[](json& i) { i["metadata"] = 3; }, "expected 'metadata' to be an object, got 3"},
       {[](json& i) { i["weight_map"]["wte.weight"] = 1; }, "'wte.weight', got a number"},
       {[](json& i) { i["weight_map"]["wte.weight"] = nullptr; }, "'wte.weight', got a null"},
       {[](json& i) { i["weight_map"]["wte.weight"] = json::array({"a"}); }, "'wte.weight', got a array"},
