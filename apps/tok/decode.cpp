@@ -4,7 +4,7 @@
 
 #include "apps/tok/commands.h"
 #include "apps/tok/convert.h"
-#include "apps/tok/lines.h"
+#include "data/lines.h"
 #include "core/error.h"
 #include "core/log.h"
 

@@ -1,4 +1,4 @@
-#include "apps/tok/lines.h"
+#include "data/lines.h"
 
 #include <unistd.h>
 
