@@ -1,9 +1,12 @@
 #include "data/dictionary.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
+#include <memory>
 
+#include "core/allocator.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
@@ -26,75 +29,56 @@ struct Spelled {
   size_t length(size_t word) const { return begin[word + 1] - begin[word]; }
 };
 
-// Places for the children of nodes. Free places are a ring in ascending order, so that finding one takes no search.
+// Places for the children of nodes. A bit says whether a place is taken, so that 64 places are tried at once.
 class Places {
  public:
-  Places(std::vector<Dictionary::Node>& nodes, int32_t letters) : nodes_(nodes), letters_(letters) {
-    grow(2 * letters + 2);
-    first_ = cursor_ = letters + 1;   // the root's children stand at their letters
+  Places(std::vector<Dictionary::Node>& nodes, size_t letters, size_t expected) : nodes_(nodes), letters_(letters) {
+    room_for(2 * letters + expected);
+    single_ = several_ = letters / 64 + 1;   // the root's children stand at their letters
   }
 
   void take(int32_t place, int32_t parent) {
-    nodes_[static_cast<size_t>(place)].parent = parent;
-    const int32_t before = previous_[static_cast<size_t>(place)], after = next_[static_cast<size_t>(place)];
-    next_[static_cast<size_t>(before)] = after;
-    previous_[static_cast<size_t>(after)] = before;
-    if (first_ == place) first_ = after;
-    if (cursor_ == place) cursor_ = after;
+    const auto at = static_cast<size_t>(place);
+    nodes_[at].parent = parent;
+    taken_[at / 64] |= uint64_t{1} << at % 64;
   }
 
-  // A base at which all of these letters are free. Tries a few, then takes new room: hostile dictionaries cost memory
-  // in proportion to their size, not time in the square of it.
+  // A base at which all of these letters are free: the first one behind a cursor, which moves on where it is crowded. Nodes with one
+  // child have a cursor of their own and fill the gaps.
   int32_t base_for(const std::vector<uint16_t>& letters) {
-    if (letters.size() == 1) return at_least(first_, 1) - letters[0];
-    const auto [least, most] = std::minmax_element(letters.begin(), letters.end());
-    int32_t place = cursor_;
-    for (int tries = 0; tries < 200; ++tries) {
-      place = at_least(place, *most - *least + 1);
-      const int32_t base = place - *least;
-      if (std::all_of(letters.begin(), letters.end(),
-                      [&](uint16_t letter) { return nodes_[static_cast<size_t>(base + letter)].parent < 0; })) {
-        if (tries > 100) cursor_ = place;   // what lies before is crowded
-        return base;
+    const size_t least = *std::min_element(letters.begin(), letters.end());
+    size_t& cursor = letters.size() == 1 ? single_ : several_;
+    for (size_t block = cursor;; ++block) {           // the least letter goes to 64 block + 0 .. 63
+      room_for(64 * (block + 2) + letters_);
+      uint64_t taken = taken_[block];
+      for (size_t i = 0; i < letters.size() && ~taken != 0; ++i) {
+        const size_t at = 64 * block + (letters[i] - least), shift = at % 64;
+        taken |= taken_[at / 64] >> shift | (shift > 0 ? taken_[at / 64 + 1] << (64 - shift) : 0);
       }
-      place = next_[static_cast<size_t>(place)];
+      if (~taken == 0) continue;
+      if (letters.size() == 1) cursor = block;
+      else if (block - cursor > 256) cursor += (block - cursor) / 8;
+      return static_cast<int32_t>(64 * block + static_cast<size_t>(std::countr_one(taken)) - least);
     }
-    cursor_ = place;
-    const auto end = static_cast<int32_t>(nodes_.size()) - letters_ - 1;
-    grow(end + 2 * letters_ + 2);
-    return end;
   }
 
  private:
-  // `place`, with room for so many letters from it on; the last place of all is the end of the ring.
-  int32_t at_least(int32_t place, int32_t room) {
-    if (static_cast<int64_t>(place) + room + letters_ + 1 >= static_cast<int64_t>(nodes_.size()))
-      grow(static_cast<int32_t>(nodes_.size() + std::max<size_t>(nodes_.size() / 2, static_cast<size_t>(room) + 2 * letters_)));
-    return place;
-  }
-  void grow(int32_t size) {
-    const auto old = static_cast<int32_t>(nodes_.size());
-    nodes_.resize(static_cast<size_t>(size));
-    next_.resize(nodes_.size());
-    previous_.resize(nodes_.size());
-    for (int32_t i = old; i < size; ++i) next_[static_cast<size_t>(i)] = i + 1, previous_[static_cast<size_t>(i)] = i - 1;
-    next_.back() = size - 1;   // never taken: children end before the last letters_ + 1 places
-    if (old > 0) {             // the old end goes on
-      next_[static_cast<size_t>(old - 1)] = old;
-    } else {
-      previous_[0] = 0;
-    }
+  void room_for(size_t places) {
+    if (places + letters_ + 128 <= nodes_.size()) return;
+    nodes_.resize(std::max(places + letters_ + 128, nodes_.size() + nodes_.size() / 2));
+    taken_.resize(nodes_.size() / 64 + 1);
   }
 
   std::vector<Dictionary::Node>& nodes_;
-  std::vector<int32_t> next_, previous_;
-  int32_t letters_, first_ = 0, cursor_ = 0;
+  std::vector<uint64_t> taken_;
+  const size_t letters_;
+  size_t single_ = 0, several_ = 0;       // blocks of 64 places
 };
 
 // Nodes level by level; each stands for the words that begin with the same letters, which lie side by side.
-std::vector<Dictionary::Node> build(const Spelled& words, int32_t letter_count) {
+std::vector<Dictionary::Node> build(const Spelled& words, size_t letter_count) {
   std::vector<Dictionary::Node> nodes;
-  Places places(nodes, letter_count);
+  Places places(nodes, letter_count, words.letters.size() / 2);
   places.take(Dictionary::root, 0);
   nodes[0].parent = Dictionary::none;   // so that no child of the root is found at letter 0
   struct Group {
@@ -122,6 +106,8 @@ std::vector<Dictionary::Node> build(const Spelled& words, int32_t letter_count) 
       }
     }
   }
+  while (nodes.back().parent == Dictionary::none) nodes.pop_back();
+  nodes.resize(nodes.size() + letter_count + 1);   // where letters are looked for that are not there
   return nodes;
 }
 
@@ -204,7 +190,12 @@ Dictionary::Dictionary(std::span<const WordCount> words, const std::string& wher
     size_ += count > 0;
     longest_ = std::max(longest_, static_cast<int32_t>(spelled.length(spelled.weight.size() - 1)));
   }
-  nodes_ = build(spelled, static_cast<int32_t>(codes.size()));
+  // Walks through the table jump: in huge pages they do not wait for addresses to be translated.
+  const std::vector<Node> nodes = build(spelled, codes.size());
+  places_ = std::ssize(nodes);
+  nodes_.reset(static_cast<Node*>(system_memory(nodes.size() * sizeof(Node))));
+  QD_CHECK(nodes_ != nullptr, where, str("expected memory for a table of ", nodes.size(), " nodes, got none"));
+  std::uninitialized_copy(nodes.begin(), nodes.end(), nodes_.get());
 }
 
 double Dictionary::weight(std::string_view word) const {
@@ -215,7 +206,7 @@ double Dictionary::weight(std::string_view word) const {
     node = l == 0 ? none : child(node, l);
     word.remove_prefix(static_cast<size_t>(c.length));
   }
-  return node == none ? -std::numeric_limits<double>::infinity() : nodes_[static_cast<size_t>(node)].weight;
+  return node == none ? -std::numeric_limits<double>::infinity() : nodes_[node].weight;
 }
 
 }  // namespace qd

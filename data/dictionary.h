@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,12 +40,12 @@ class Dictionary {
   // Characters are numbered, the commonest first; 0: in no word.
   uint16_t letter(uint32_t code) const { return code < letters_.size() ? letters_[code] : uint16_t{0}; }
   int32_t child(int32_t node, uint16_t letter) const {                // none where there is no such child
-    const int32_t at = nodes_[static_cast<size_t>(node)].children + letter;
-    return nodes_[static_cast<size_t>(at)].parent == node ? at : none;
+    const int32_t at = nodes_[node].children + letter;
+    return nodes_[at].parent == node ? at : none;
   }
-  const Node* nodes() const { return nodes_.data(); }                 // nodes()[children + letter] is always inside
-  int64_t places() const { return static_cast<int64_t>(nodes_.size()); }
-  bool is_word(int32_t node) const { return nodes_[static_cast<size_t>(node)].weight > -std::numeric_limits<double>::infinity(); }
+  const Node* nodes() const { return nodes_.get(); }                 // nodes()[children + letter] is always inside
+  int64_t places() const { return places_; }
+  bool is_word(int32_t node) const { return nodes_[node].weight > -std::numeric_limits<double>::infinity(); }
   double weight(std::string_view word) const;                         // -infinity: no word
 
   int64_t size() const { return size_; }                              // distinct words
@@ -52,9 +54,12 @@ class Dictionary {
   int32_t longest() const { return longest_; }                        // characters of the longest word
 
  private:
-  std::vector<Node> nodes_;
+  struct Free {
+    void operator()(Node* nodes) const { std::free(nodes); }
+  };
+  std::unique_ptr<Node[], Free> nodes_;
   std::vector<uint16_t> letters_;                                     // by code point
-  int64_t size_ = 0, total_ = 0;
+  int64_t places_ = 0, size_ = 0, total_ = 0;
   double log_total_ = 0;
   int32_t longest_ = 0;
 };

@@ -35,9 +35,11 @@ class Segmenter {
   // Appends the words of a text, which are parts of it. A byte that is not UTF-8 is a word.
   void words(std::string_view text, std::vector<std::string_view>& words) const;
 
-  // Appends the text with one blank between words; line ends stay, other white space goes. The text must be UTF-8. Gives the
-  // number of words.
-  int64_t segment(std::string_view text, std::string& out) const;
+  // Appends the text with one blank between words; line ends stay, other white space goes. A byte that is not UTF-8 becomes U+FFFD.
+  struct Totals {
+    int64_t words = 0, broken_bytes = 0;
+  };
+  Totals segment(std::string_view text, std::string& out) const;
 
   // The last place <= position at which the text may be cut without changing words; 0 where there is none, text.size() from there on.
   size_t boundary(std::string_view text, size_t position) const;
@@ -56,8 +58,5 @@ class Segmenter {
 
 // Whether Python's str.isspace says so: white space and the separators U+001C to U+001F.
 bool separates_words(uint32_t code);
-
-// A text in which each byte that is not UTF-8 is replaced by U+FFFD. Gives their number.
-size_t repair_utf8(std::string& text);
 
 }  // namespace qd

@@ -39,34 +39,27 @@ int segment(const SegmentOptions& o) {
   const double loaded = seconds_since(loading);
 
   const auto start = Clock::now();
-  int64_t bytes = 0, words = 0;
-  size_t broken = 0;
+  int64_t bytes = 0, words = 0, broken = 0;
   bool line_begins = true;
+  std::vector<std::string> parts;   // their memory serves again
+  std::vector<Segmenter::Totals> totals;
   for_each_block(o.file, [&](std::string_view block) {
     bytes += std::ssize(block);
-    std::string repaired;
-    if (count_invalid_utf8(block) > 0) {
-      repaired = block;
-      broken += repair_utf8(repaired);
-      block = repaired;
-    }
     const auto texts = cut_text(block, 1 << 16, [&](std::string_view t, size_t at) { return segmenter.boundary(t, at); });
-    std::vector<std::string> parts(texts.size());
-    std::vector<int64_t> counts(texts.size());
-    parallel_tasks(std::ssize(texts), [&](int64_t i) {
-      const auto part = static_cast<size_t>(i);
-      parts[part].reserve(texts[part].size() * 3 / 2);
-      counts[part] = segmenter.segment(texts[part], parts[part]);
+    parts.resize(std::max(parts.size(), texts.size()));
+    totals.resize(texts.size());
+    parallel_tasks(std::ssize(texts), [&](int64_t task) {
+      const auto i = static_cast<size_t>(task);
+      parts[i].clear();
+      totals[i] = segmenter.segment(texts[i], parts[i]);
     });
-    std::string out;
-    for (const std::string& part : parts) {
-      if (part.empty()) continue;
-      if (!line_begins && part.front() != '\n') out += ' ';
-      out += part;
-      line_begins = part.back() == '\n';
+    for (size_t i = 0; i < texts.size(); ++i) {
+      words += totals[i].words, broken += totals[i].broken_bytes;
+      if (parts[i].empty()) continue;
+      if (!line_begins && parts[i].front() != '\n') print(" ");   // a line that was cut
+      print(parts[i]);
+      line_begins = parts[i].back() == '\n';
     }
-    for (const int64_t count : counts) words += count;
-    print(out);
   });
   const double seconds = seconds_since(start);
   if (o.json && !line_begins) print("\n");
@@ -75,7 +68,7 @@ int segment(const SegmentOptions& o) {
   log(str(words, " words in ", bytes, " bytes: ", std::round(seconds * 1000) / 1000, " s, ", std::round(rate * 10) / 10,
           " MB/s; the dictionary took ", std::round(loaded * 1000) / 1000, " s"));
   if (o.json)
-    print_json({{"words", words}, {"bytes", bytes}, {"seconds", seconds}, {"mb_per_second", rate}, {"load_seconds", loaded}, {"broken_bytes", static_cast<int64_t>(broken)}});
+    print_json({{"words", words}, {"bytes", bytes}, {"seconds", seconds}, {"mb_per_second", rate}, {"load_seconds", loaded}, {"broken_bytes", broken}});
   return 0;
 }
 
