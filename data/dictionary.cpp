@@ -158,6 +158,7 @@ Dictionary::Dictionary(std::span<const WordCount> words, const std::string& wher
     sorted.push_back(&w);
     for (size_t at = 0; at < w.word.size();) {
       const Utf8Char c = decode_utf8(std::string_view(w.word).substr(at));
+      QD_CHECK(c.valid, where, str("expected UTF-8, got a word with other bytes: '", shown_line(w.word), "'"), hint);
       if (c.code >= uses.size()) uses.resize(c.code + 1);
       ++uses[c.code], at += static_cast<size_t>(c.length);
     }

@@ -27,7 +27,7 @@ std::vector<WordCount> parse_word_counts(std::string_view text, const std::strin
 class Dictionary {
  public:
   // A word twice has the later count, and both are in the total: that is jieba's rule. A count of 0 makes no word.
-  // Throws Error naming `where`: no words, an empty one, more than 65,534 distinct characters.
+  // Throws Error naming `where`: no words, an empty one, one that is not UTF-8, more than 65,534 distinct characters.
   explicit Dictionary(std::span<const WordCount> words, const std::string& where = "dictionary");
 
   struct Node {

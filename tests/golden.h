@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <cstdlib>
 #include <fstream>
 #include <string>
 
@@ -11,13 +10,13 @@
 #include "core/kernels/table.h"
 #include "core/safetensors.h"
 #include "core/tensor.h"
+#include "tests/root.h"
 
 namespace qd::test {
 
 // tests/golden/<name>.safetensors, below the current directory or below QD_ROOT when that is set.
 inline State golden(const std::string& name) {
-  const char* root = std::getenv("QD_ROOT");
-  const std::string path = str(root && *root ? root : ".", "/tests/golden/", name, ".safetensors");
+  const std::string path = str(root(), "/tests/golden/", name, ".safetensors");
   QD_CHECK(std::ifstream(path).good(), "golden",
            str("expected the file ", path, ", it is not there: run from the root of the checkout, or set QD_ROOT to it"));
   return read_safetensors(path);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/apps/capture.h"
+#include "tests/root.h"
 
 namespace qd::test {
 
@@ -28,8 +29,7 @@ inline bool is_built(const std::string& name) {
 
 // tests/golden/<name>, as an absolute path.
 inline std::string golden_path(const std::string& name) {
-  const char* root = std::getenv("QD_ROOT");
-  return std::filesystem::absolute(std::filesystem::path(root && *root ? root : ".") / "tests/golden" / name).string();
+  return std::filesystem::absolute(std::filesystem::path(root()) / "tests/golden" / name).string();
 }
 
 // A folder in which programs run: run({"lm", "eval", ...}).

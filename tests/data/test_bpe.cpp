@@ -1,7 +1,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -14,6 +13,7 @@
 #include "data/bpe.h"
 #include "data/bpe_letters.h"
 #include "data/pretokenize.h"
+#include "tests/root.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
@@ -129,12 +129,7 @@ std::string from_hex(const std::string& hex) {
   return bytes;
 }
 
-std::string root() {
-  const char* root = std::getenv("QD_ROOT");
-  return root && *root ? root : ".";
-}
-
-nlohmann::json golden() { return nlohmann::json::parse(read_file(root() + "/tests/golden/bpe.json")); }
+nlohmann::json golden() { return nlohmann::json::parse(read_file(test::root() + "/tests/golden/bpe.json")); }
 
 }  // namespace
 
@@ -318,7 +313,7 @@ TEST_CASE("bpe: golden texts with the small vocabulary learned in Python") {
 }
 
 TEST_CASE("bpe: golden texts with GPT-2's own vocabulary") {
-  const std::string shared = root() + "/../shared/data/vocab/gpt2-";
+  const std::string shared = test::root() + "/../shared/data/vocab/gpt2-";
   if (!std::filesystem::exists(shared + "vocab.json")) {
     MESSAGE("skipped: there is no " << shared << "vocab.json");
     return;

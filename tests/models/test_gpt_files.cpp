@@ -17,6 +17,7 @@
 #include "models/gpt_files.h"
 #include "tests/errors.h"
 #include "tests/golden.h"
+#include "tests/root.h"
 #include "tests/temp_dir.h"
 
 using namespace qd;
@@ -29,8 +30,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::string golden_folder(const std::string& name) {
-  const char* root = std::getenv("QD_ROOT");
-  return str(root && *root ? root : ".", "/tests/golden/gpt2/", name);
+  return str(test::root(), "/tests/golden/gpt2/", name);
 }
 
 std::unique_ptr<GPT> load(const std::string& folder) { return load_gpt(folder, read_config(folder)); }
