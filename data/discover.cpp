@@ -112,6 +112,7 @@ std::vector<float> cohesions(const GramLevels& grams, int n, double total) {
 std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& grams, std::span<const uint8_t> closed, int64_t min_count,
                                     const std::function<bool(size_t begin, size_t length)>& keep) {
   // Short pieces are grams, or rare. Of long ones the place and a hash are kept.
+  constexpr size_t buckets = 64;
   struct Long {
     uint64_t hash;
     uint32_t begin, length;
@@ -120,7 +121,7 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
   const int64_t chunks = std::ssize(closed) < 100'000 ? 1 : threads();
   struct Counts {
     std::vector<std::vector<uint32_t>> of;   // by length and gram
-    std::vector<Long> longer;
+    std::array<std::vector<Long>, buckets> longer;   // by hash
   };
   std::vector<Counts> parts(static_cast<size_t>(chunks));
   const auto& ids = text.ids;
@@ -144,45 +145,51 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
       } else if (g >= 0) {
         uint64_t hash = length;
         for (size_t j = i; j < i + length; ++j) hash = (hash ^ ids[j]) * 0x9E3779B97F4A7C15, hash ^= hash >> 29;
-        part.longer.push_back({hash, static_cast<uint32_t>(i), static_cast<uint32_t>(length)});
+        part.longer[hash % buckets].push_back({hash, static_cast<uint32_t>(i), static_cast<uint32_t>(length)});
       }
       i += length;
     }
   });
 
-  std::vector<FoundWord> words;
-  const auto add = [&](size_t begin, size_t length, int64_t count) {
+  const auto add = [&](std::vector<FoundWord>& words, size_t begin, size_t length, int64_t count) {
     if (count < min_count || (length > 1 && !keep(begin, length))) return;
     FoundWord& word = words.emplace_back(FoundWord{.word = {}, .count = count});
     text.append(word.word, begin, length);
   };
+  std::vector<FoundWord> words;
   for (size_t n = 1; n <= longest; ++n) {
     for (size_t g = 0; g < grams.level[n - 1].size(); ++g) {
       int64_t count = 0;
       for (const Counts& part : parts) count += part.of[n][g];
-      add(grams.level[n - 1].first[g], n, count);
+      add(words, grams.level[n - 1].first[g], n, count);
     }
   }
-  std::vector<Long> longer;
-  for (const Counts& part : parts) longer.insert(longer.end(), part.longer.begin(), part.longer.end());
   const auto text_of = [&](const Long& piece) { return std::span(ids).subspan(piece.begin, piece.length); };
   const auto order = [&](const Long& a, const Long& b) {
     const auto x = text_of(a), y = text_of(b);
     return std::lexicographical_compare_three_way(x.begin(), x.end(), y.begin(), y.end());
   };
-  std::sort(longer.begin(), longer.end(), [&](const Long& a, const Long& b) { return a.hash < b.hash; });
-  for (size_t from = 0, to; from < longer.size(); from = to) {
-    for (to = from + 1; to < longer.size() && longer[to].hash == longer[from].hash;) ++to;
-    // Nearly always one text; where hashes collide, several.
-    std::sort(longer.begin() + static_cast<std::ptrdiff_t>(from), longer.begin() + static_cast<std::ptrdiff_t>(to), [&](const Long& a, const Long& b) {
-      const auto o = order(a, b);
-      return o != 0 ? o < 0 : a.begin < b.begin;
-    });
-    for (size_t same = from, end; same < to; same = end) {
-      for (end = same + 1; end < to && order(longer[end], longer[same]) == 0;) ++end;
-      add(longer[same].begin, longer[same].length, static_cast<int64_t>(end - same));
+  std::array<std::vector<FoundWord>, buckets> found;
+  parallel_tasks(buckets, [&](int64_t task) {
+    const auto bucket = static_cast<size_t>(task);
+    std::vector<Long> longer;
+    for (const Counts& part : parts) longer.insert(longer.end(), part.longer[bucket].begin(), part.longer[bucket].end());
+    std::sort(longer.begin(), longer.end(), [](const Long& a, const Long& b) { return a.hash < b.hash; });
+    for (size_t from = 0, to; from < longer.size(); from = to) {
+      for (to = from + 1; to < longer.size() && longer[to].hash == longer[from].hash;) ++to;
+      if (static_cast<int64_t>(to - from) < min_count) continue;
+      // Nearly always one text; where hashes collide, several.
+      std::sort(longer.begin() + static_cast<std::ptrdiff_t>(from), longer.begin() + static_cast<std::ptrdiff_t>(to), [&](const Long& a, const Long& b) {
+        const auto o = order(a, b);
+        return o != 0 ? o < 0 : a.begin < b.begin;
+      });
+      for (size_t same = from, end; same < to; same = end) {
+        for (end = same + 1; end < to && order(longer[end], longer[same]) == 0;) ++end;
+        add(found[bucket], longer[same].begin, longer[same].length, static_cast<int64_t>(end - same));
+      }
     }
-  }
+  });
+  for (auto& some : found) words.insert(words.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
   return words;
 }
 

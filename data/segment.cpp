@@ -1,12 +1,12 @@
 #include "data/segment.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "core/error.h"
 #include "core/utf8.h"
 #include "data/segment_block.h"
 #include "data/unicode.h"
+#include "data/viterbi.h"
 
 namespace qd {
 namespace {
@@ -23,35 +23,11 @@ bool in_jieba_block(uint32_t code) {
   return Hmm::covers(code) || is_ascii_alphanumeric(code) || (code < 0x80 && std::string_view("+#&._%-").find(static_cast<char>(code)) != std::string_view::npos);
 }
 
-// The most probable words from the right to the left: route[i] is the best logarithm from i on. jieba's order of additions in doubles,
-// ties to the longer word.
 void cut_dag(SegmentBlock& b, const Dictionary& dictionary) {
-  const Dictionary::Node* nodes = dictionary.nodes();
-  const double unknown = 0.0 - dictionary.log_total();   // a character that is no word has the count 1
-  const size_t n = b.size();
-  b.route.resize(n + 1);
-  b.length.resize(n);
-  constexpr size_t ahead = 6;
-  double* route = b.route.data();
-  const uint16_t* letters = b.letters.data();           // ends with 0, which no word has
-  route[n] = 0;
-  for (size_t i = n; i-- > 0;) {
-    // Nodes of two letters lie far apart: asked for some characters ahead, they are there in time.
-    if (i >= ahead) __builtin_prefetch(nodes + nodes[letters[i - ahead]].children + letters[i - ahead + 1]);
-    double best = std::numeric_limits<double>::lowest();
-    size_t end = 0;
-    int32_t node = Dictionary::root;
-    for (size_t j = i;;) {
-      const int32_t at = nodes[node].children + letters[j];
-      if (nodes[at].parent != node) break;
-      node = at;
-      const double score = nodes[node].weight + route[++j];
-      if (score >= best) best = score, end = j;
-    }
-    if (end == 0) best = unknown + route[i + 1], end = i + 1;
-    route[i] = best;
-    b.length[i] = static_cast<uint32_t>(end - i);
-  }
+  b.route.resize(b.size() + 1);
+  b.length.resize(b.size());
+  most_probable_words(dictionary, b.letters.data(), b.size(), b.route.data(),
+                      [&](size_t i, int32_t, size_t end) { b.length[i] = static_cast<uint32_t>(end - i); });
 }
 
 void cut_forward(SegmentBlock& b, const Dictionary& dictionary) {
