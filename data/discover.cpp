@@ -197,7 +197,7 @@ std::vector<FoundWord> discover_words(std::span<const std::string_view> texts, c
   DiscoverOptions o = options;
   using enum DiscoverMethod;
   if (o.min_count == 0) o.min_count = o.method == cut ? 16 : o.method == entropy ? 10 : o.method == ngram ? 32 : 4;
-  if (o.max_length == 0) o.max_length = o.method == best ? 6 : 4;
+  if (o.max_length == 0) o.max_length = o.method == best ? 8 : 4;
   QD_CHECK(o.min_count > 0, "words discover", str("expected a min_count above 0, got ", o.min_count));
   QD_CHECK(o.max_length >= 2 && o.max_length <= 8, "words discover", str("expected a max_length from 2 to 8, got ", o.max_length));
   const auto tell = [&](double done, const std::string& what) {
@@ -209,6 +209,7 @@ std::vector<FoundWord> discover_words(std::span<const std::string_view> texts, c
   std::vector<FoundWord> words;
   if (o.method == best) {
     words = discover_best(text, o, tell);
+    if (o.scores) fill_scores(words, text, levels_of(text, o.min_count, o.max_length, [](int) {}));
   } else {
     const int longest = o.method == cut && !o.scores ? 2 : o.max_length;
     const GramLevels grams = levels_of(text, o.min_count, longest, [&](int n) { tell(0.2 + 0.15 * n, str("n-grams of ", n, " characters")); });

@@ -2,7 +2,7 @@
 //   cut      posts 3913: cut between two characters that do not attract each other, keep the pieces that are frequent
 //   entropy  post 3491 (after matrix67): n-grams whose parts attract each other and that stand among many different neighbours
 //   ngram    posts 4256 and 6920: cut where no cohesive n-gram lies across, keep pieces all of whose n-grams are cohesive
-//   best     our own, data/discover_best.cpp: the words with which the text and its dictionary are shortest
+//   best     our own, data/discover_best.cpp: n-grams re-estimated as words; those stay that explain the text much better than their parts
 // Post N is kexue.fm/archives/N. Counts are exact; words do not depend on the number of threads.
 #pragma once
 
@@ -24,11 +24,12 @@ enum class DiscoverMethod { cut, entropy, ngram, best };
 struct DiscoverOptions {
   DiscoverMethod method = DiscoverMethod::best;
   int64_t min_count = 0;      // 0: what the post has (cut 16, entropy 10, ngram 32), and 4 for best
-  int max_length = 0;         // of n-grams, in characters, 2 to 8; 0: 4, and 6 for best. Words of cut and ngram may be longer
+  int max_length = 0;         // of n-grams, in characters, 2 to 8; 0: 4, and 8 for best. Words of cut and ngram may be longer
   double min_pmi = 1;         // cut: ln P(ab) / (P(a) P(b))
   double min_cohesion = 30;   // entropy: P(w) / (P(left) P(right)) at every split
   double min_entropy = 3;     // entropy: in nats, left and right
   bool backtrack = true;      // ngram: drop pieces with an n-gram that is not cohesive
+  int rounds = 6;             // best: of re-estimation
   bool scores = false;        // fill those of the words in
 };
 

@@ -1,7 +1,10 @@
-// Our own way to words: those with which the text and its dictionary are shortest.
+// Our own way to words: n-grams are re-estimated as words, again and again, by cutting the text into the most probable ones, and those
+// stay that explain each of their occurrences much better than their parts do. Unlike the n-grams' cohesion, which compares with
+// characters anywhere, this compares with words: 现 and 实 are common characters and rare words, so that 现实 stays, while 这 and 一
+// are common words, so that 这一 goes. Expectation maximisation over a unigram model with hard assignments, as de Marcken 1996 and
+// Kudo 2018 have it with description length and likelihood in place of the gain.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -9,142 +12,122 @@
 #include "data/dictionary.h"
 #include "data/discover.h"
 #include "data/viterbi.h"
-#include <cstdio>
 
 namespace qd {
 namespace {
-double env(const char* n, double d) { const char* v = std::getenv(n); return v ? atof(v) : d; }
 
-// Counts the words of the most probable cut of the whole text.
-struct Counter {
-  const Characters& text;
-  std::vector<size_t> edges;
+// Nats that each occurrence of a word must gain for every character beyond its first: a factor e^3, twenty times as probable.
+constexpr double least_gain = 3;
+constexpr int gentle_rounds = 3;   // the first rounds ask for less: then counts are those of n-grams still, not of words
 
-  explicit Counter(const Characters& text) : text(text), edges{0} {
+struct Candidate {
+  std::string word;
+  std::vector<uint16_t> ids;       // characters
+  int64_t count;
+};
+
+// Occurrences of all words in the most probable cut of the text, by node of the dictionary.
+class Cutter {
+ public:
+  explicit Cutter(const Characters& text) : text_(text) {
+    constexpr size_t size = 1 << 16;   // parts begin where the text is interrupted
     for (size_t i = 0; i < text.ids.size(); ++i)
-      if (text.ids[i] == 0 && i - edges.back() > (1 << 16)) edges.push_back(i);
-    edges.push_back(text.ids.size());
+      if (text.ids[i] == 0 && i - edges_.back() > size) edges_.push_back(i);
+    edges_.push_back(text.ids.size());
   }
 
-  // Adds to counts[node]; returns the logarithm of the probability of the text.
-  double count(const Dictionary& d, std::vector<int64_t>& counts) const {
-    std::vector<uint16_t> letter(text.codes.size());
-    for (size_t id = 1; id < letter.size(); ++id) letter[id] = d.letter(text.codes[id]);
-    const int64_t workers = threads(), tasks = std::ssize(edges) - 1;
-    std::vector<std::vector<uint32_t>> own(static_cast<size_t>(workers));
-    std::vector<double> likelihood(static_cast<size_t>(tasks));
+  std::vector<int64_t> count(const Dictionary& d) const {
+    std::vector<uint16_t> letter(text_.codes.size());
+    for (size_t id = 1; id < letter.size(); ++id) letter[id] = d.letter(text_.codes[id]);
+    const int64_t workers = threads(), parts = std::ssize(edges_) - 1;
+    std::vector<std::vector<int64_t>> counts(static_cast<size_t>(workers));
     parallel_tasks(workers, [&](int64_t worker) {
-      auto& mine = own[static_cast<size_t>(worker)];
-      mine.resize(static_cast<size_t>(d.places()));
+      auto& own = counts[static_cast<size_t>(worker)];
+      own.resize(static_cast<size_t>(d.places()));
       std::vector<uint16_t> letters;
       std::vector<double> route;
-      std::vector<std::pair<int32_t, uint32_t>> best;
-      for (int64_t task = worker; task < tasks; task += workers) {
-        const size_t begin = edges[static_cast<size_t>(task)], end = edges[static_cast<size_t>(task) + 1], n = end - begin;
-        letters.resize(n + 1), route.resize(n + 1), best.resize(n);
-        for (size_t i = 0; i < n; ++i) letters[i] = letter[text.ids[begin + i]];
+      struct Step {
+        int32_t node;
+        uint32_t length;
+      };
+      std::vector<Step> steps;
+      for (int64_t part = worker; part < parts; part += workers) {
+        const size_t begin = edges_[static_cast<size_t>(part)], n = edges_[static_cast<size_t>(part) + 1] - begin;
+        letters.resize(n + 1), route.resize(n + 1), steps.resize(n);
+        for (size_t i = 0; i < n; ++i) letters[i] = letter[text_.ids[begin + i]];
         letters[n] = 0;
-        most_probable_words(d, letters.data(), n, route.data(), [&](size_t i, int32_t node, size_t stop) { best[i] = {node, static_cast<uint32_t>(stop - i)}; });
-        for (size_t i = 0; i < n; i += best[i].second)
-          if (best[i].first >= 0) ++mine[static_cast<size_t>(best[i].first)];
-        likelihood[static_cast<size_t>(task)] = route[0];
+        most_probable_words(d, letters.data(), n, route.data(),
+                            [&](size_t i, int32_t node, size_t end) { steps[i] = {node, static_cast<uint32_t>(end - i)}; });
+        for (size_t i = 0; i < n; i += steps[i].length)
+          if (steps[i].node != Dictionary::none) ++own[static_cast<size_t>(steps[i].node)];
       }
     });
-    counts.assign(static_cast<size_t>(d.places()), 0);
-    for (const auto& mine : own)
-      for (size_t i = 0; i < mine.size(); ++i) counts[i] += mine[i];
-    double sum = 0;
-    for (double l : likelihood) sum += l;
-    return sum;
+    for (size_t worker = 1; worker < counts.size(); ++worker)
+      for (size_t i = 0; i < counts[0].size(); ++i) counts[0][i] += counts[worker][i];
+    return std::move(counts[0]);
   }
+
+ private:
+  const Characters& text_;
+  std::vector<size_t> edges_ = {0};
 };
+
+// ln P of the best cut of a word into at least two of the dictionary.
+double without_itself(const Dictionary& d, const std::vector<uint16_t>& letters) {
+  const size_t n = letters.size();
+  std::vector<double> best(n + 1, -std::numeric_limits<double>::infinity());
+  best[n] = 0;
+  for (size_t i = n; i-- > 0;) {
+    int32_t node = Dictionary::root;
+    for (size_t end = i; end < n && (node = d.child(node, letters[end])) != Dictionary::none;)
+      if (++end; end - i < n) best[i] = std::max(best[i], d.nodes()[node].weight + best[end]);
+  }
+  return best[0];
+}
+
+// All characters, and the n-grams that are at least as frequent as chance has it.
+std::vector<Candidate> candidates(const Characters& text, const DiscoverOptions& o, const DiscoverProgress& tell) {
+  GramLevels grams;
+  std::vector<Candidate> found;
+  for (int n = 1; n <= o.max_length; ++n) {
+    tell(0.1 + 0.4 * n / o.max_length, str("n-grams of ", n, " characters"));
+    grams.level.push_back(n == 1 ? single_characters(text, 1) : longer_grams(text, grams.level.back(), o.min_count));
+    const Grams& g = grams.of(n);
+    const auto cohesion = n > 1 ? cohesions(grams, n, static_cast<double>(text.total)) : std::vector<float>(g.size());
+    for (size_t i = 0; i < g.size(); ++i) {
+      if (cohesion[i] < 0) continue;
+      const auto begin = text.ids.begin() + g.first[i];
+      found.push_back({{}, {begin, begin + n}, g.count[i]});
+      text.append(found.back().word, g.first[i], static_cast<size_t>(n));
+    }
+  }
+  return found;
+}
 
 }  // namespace
 
 std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptions& o, const DiscoverProgress& tell) {
-  GramLevels grams;
-  grams.level.push_back(single_characters(text, 1));
-  const auto first_min = static_cast<int64_t>(env("MC", static_cast<double>(o.min_count)));
-  for (int n = 2; n <= o.max_length; ++n) {
-    tell(0.1 * n, str("n-grams of ", n, " characters"));
-    grams.level.push_back(longer_grams(text, grams.level.back(), first_min));
-  }
-  const auto total = static_cast<double>(text.total);
-  std::vector<double> letter_cost(text.codes.size());
-  for (size_t id = 1; id < text.codes.size(); ++id) letter_cost[id] = -std::log(static_cast<double>(text.count[id]) / total);
-
-  std::vector<WordCount> words;
-  std::vector<double> cost;
-  const double t2 = env("T2", 2), tn = env("TN", 2), dl = env("DL", 1), ent = env("ENT", 0), lc = env("LC", 1);
-  for (int n = 1; n <= o.max_length; ++n) {
-    const Grams& g = grams.of(n);
-    std::vector<float> cohesion;
-    Neighbours beside;
-    if (n > 1) cohesion = cohesions(grams, n, total);
-    if (n > 1 && ent > 0) beside = neighbours(text, g);
-    for (size_t i = 0; i < g.size(); ++i) {
-      double spelled = lc;
-      for (size_t k = 0; k < static_cast<size_t>(n); ++k) spelled += letter_cost[text.ids[g.first[i] + k]];
-      if (n > 1) {
-        if (cohesion[i] < t2 + tn * (n - 2)) continue;
-        if (g.count[i] * cohesion[i] < dl * spelled) continue;
-        if (ent > 0 && std::min(beside.left[i], beside.right[i]) < ent) continue;
-      }
-      WordCount w{.word = {}, .count = g.count[i]};
-      text.append(w.word, g.first[i], static_cast<size_t>(n));
-      words.push_back(std::move(w)), cost.push_back(spelled);
-    }
-  }
-  std::fprintf(stderr, "candidates %zu\n", words.size());
-  const Counter counter(text);
-  const int iterations = static_cast<int>(env("IT", 6));
-  for (int it = 0; it < iterations; ++it) {
-    tell(0.6 + 0.06 * it, "re-estimating");
-    const Dictionary d(words);
-    std::vector<int64_t> counts;
-    const double likelihood = counter.count(d, counts);
-    double dictionary_cost = 0;
-    std::vector<WordCount> kept;
-    std::vector<double> kept_cost;
-    for (size_t i = 0; i < words.size(); ++i) {
-      const auto chars = words[i].word;
+  std::vector<Candidate> words = candidates(text, o, tell);
+  const Cutter cutter(text);
+  for (int round = 0; round < o.rounds; ++round) {
+    tell(0.5 + 0.5 * round / o.rounds, str("round ", round + 1, ", ", words.size(), " words"));
+    std::vector<WordCount> entries;
+    for (const Candidate& w : words) entries.push_back({w.word, w.count});
+    if (entries.empty()) break;
+    const Dictionary d(entries);
+    const std::vector<int64_t> counts = cutter.count(d);
+    const double asked = least_gain * std::min(1.0, (round + 1.0) / gentle_rounds);
+    std::vector<uint16_t> letters;
+    std::erase_if(words, [&](Candidate& w) {
+      letters.clear();
       int32_t node = Dictionary::root;
-      std::vector<uint16_t> letters;
-      for (size_t at = 0; at < chars.size();) {
-        const Utf8Char c = decode_utf8(std::string_view(chars).substr(at));
-        letters.push_back(d.letter(c.code));
-        node = d.child(node, letters.back()), at += static_cast<size_t>(c.length);
-      }
-      const int64_t count = counts[static_cast<size_t>(node)];
-      const size_t n = letters.size();
-      if (n == 1) {
-        kept.push_back({words[i].word, std::max<int64_t>(count, 1)}), kept_cost.push_back(cost[i]);
-        continue;
-      }
-      if (count < env("KM", 2)) continue;
-      // The best way without it.
-      double best[16];
-      best[n] = 0;
-      for (size_t a = n; a-- > 0;) {
-        best[a] = -1e300;
-        int32_t at = Dictionary::root;
-        for (size_t b = a; b < n && (at = d.child(at, letters[b])) != Dictionary::none;)
-          if (++b; d.is_word(at) && !(a == 0 && b == n)) best[a] = std::max(best[a], d.nodes()[at].weight + best[b]);
-        if (best[a] < -1e299) best[a] = best[a + 1] - d.log_total();
-      }
-      const double advantage = d.nodes()[node].weight - best[0];
-      const double gain = static_cast<double>(count) * advantage;
-      if (gain < dl * cost[i]) continue;
-      const double ramp = std::min(1.0, (it + 1) / env("RAMP", 4));
-      if (advantage < ramp * (env("TH", 2) + (n - 2.0) * env("THN", 0))) continue;
-      dictionary_cost += cost[i];
-      kept.push_back({words[i].word, count}), kept_cost.push_back(cost[i]);
-    }
-    std::fprintf(stderr, "iteration %d: %zu words, text %.3f dictionary %.3f M nats\n", it, words.size(), -likelihood / 1e6, dictionary_cost / 1e6);
-    words.swap(kept), cost.swap(kept_cost);
+      for (const uint16_t id : w.ids) letters.push_back(d.letter(text.codes[id])), node = d.child(node, letters.back());
+      w.count = std::max<int64_t>(counts[static_cast<size_t>(node)], w.ids.size() == 1);   // characters stay: any text can be cut
+      return w.ids.size() > 1 && (w.count < 2 || d.nodes()[node].weight - without_itself(d, letters) < asked * static_cast<double>(w.ids.size() - 1));
+    });
   }
   std::vector<FoundWord> found;
-  for (const WordCount& w : words)
+  for (const Candidate& w : words)
     if (w.count >= o.min_count) found.push_back({.word = w.word, .count = w.count});
   return found;
 }

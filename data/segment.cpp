@@ -12,7 +12,8 @@ namespace qd {
 namespace {
 
 // What stands beside the letter of a character.
-constexpr uint32_t space = 1 << 16, inside = 1 << 17, alphanumeric = 1 << 18;
+constexpr uint32_t space = 1 << 16, inside = 1 << 17;
+constexpr int kind_shift = 24;   // SegmentBlock::kind
 
 bool is_ascii_alphanumeric(uint32_t code) {
   return (code >= '0' && code <= '9') || (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z');
@@ -103,14 +104,14 @@ void join_unknown(const SegmentBlock& b, const Dictionary& dictionary, const Hmm
         lengths.clear();
         hmm.cut(b.codes.data() + begin, stop - begin, lengths);
         for (const uint32_t length : lengths) word(begin, begin + length), begin += length;
-      } else if (b.alphanumeric[begin]) {
-        while (stop < end && b.alphanumeric[stop]) ++stop;
+      } else if (b.kind[begin]) {
+        while (stop < end && b.kind[stop]) ++stop;
         if (stop + 1 < end && b.codes[stop] == '.' && is_digit(stop + 1))
           for (++stop; stop < end && is_digit(stop);) ++stop;
         if (stop < end && b.codes[stop] == '%') ++stop;
         word(begin, stop);
       } else {
-        while (stop < end && !b.alphanumeric[stop] && !Hmm::covers(b.codes[stop])) ++stop;
+        while (stop < end && !b.kind[stop] && !Hmm::covers(b.codes[stop])) ++stop;
         word(begin, stop);
       }
       begin = stop;
@@ -139,15 +140,20 @@ Segmenter::Segmenter(Dictionary dictionary, SegmentMethod method, std::optional<
   QD_CHECK(!hmm_ || method == SegmentMethod::dag, "--hmm", "expected the method dag beside it", "the model belongs to jieba's method: --method dag");
   for (uint32_t code = 0; code < about_.size(); ++code) about_[code] = kind_of(code);
   if (method == SegmentMethod::backward || method == SegmentMethod::shortest) automaton_.emplace(dictionary_);
+  if (method == SegmentMethod::unigram) unigram_.emplace(dictionary_);
 }
 
 Segmenter::~Segmenter() = default;
 
 uint32_t Segmenter::kind_of(uint32_t code) const {
-  const uint16_t letter = dictionary_.letter(code);
   if (separates_words(code)) return space;
+  const uint32_t letter = dictionary_.letter(code);
+  if (method_ == SegmentMethod::unigram) {
+    const uint32_t kind = Unigram::kind(code);
+    return letter | kind << kind_shift | (letter != 0 || kind != Unigram::other ? inside : 0);
+  }
   const bool is_inside = method_ == SegmentMethod::dag ? in_jieba_block(code) : letter != 0 || is_letter(code) || is_number(code) || is_mark(code);
-  return letter | (is_inside ? inside : 0) | (is_ascii_alphanumeric(code) ? alphanumeric : 0);
+  return letter | (is_inside ? inside : 0) | static_cast<uint32_t>(is_ascii_alphanumeric(code)) << kind_shift;
 }
 
 uint32_t Segmenter::about(uint32_t code) const { return code < about_.size() ? about_[code] : kind_of(code); }
@@ -164,7 +170,7 @@ void Segmenter::words(std::string_view text, std::vector<std::string_view>& word
       c = decode_utf8(text.substr(at));
       kind = c.valid ? about(c.code) : 0;
       if (!(kind & inside)) break;
-      b.push(c.code, static_cast<uint16_t>(kind), kind & alphanumeric, at);
+      b.push(c.code, static_cast<uint16_t>(kind), static_cast<uint8_t>(kind >> kind_shift), at);
       at += static_cast<size_t>(c.length);
     }
     if (b.size() > 0) {
@@ -179,21 +185,26 @@ void Segmenter::words(std::string_view text, std::vector<std::string_view>& word
         // Single letters and digits of ASCII side by side are one word.
         for (size_t i = 0; i < b.size();) {
           size_t end = i + b.length[i];
-          if (b.length[i] == 1 && b.alphanumeric[i])
-            while (end < b.size() && b.length[end] == 1 && b.alphanumeric[end]) ++end;
+          if (b.length[i] == 1 && b.kind[i])
+            while (end < b.size() && b.length[end] == 1 && b.kind[end]) ++end;
           word(i, end), i = end;
         }
       }
     } else if (at < text.size()) {
-      if (kind != space) words.push_back(text.substr(at, static_cast<size_t>(c.length)));
+      const size_t begin = at;
       at += static_cast<size_t>(c.length);
+      if (method_ == SegmentMethod::unigram && c.valid && Unigram::repeats(c.code)) {
+        const std::string_view mark = text.substr(begin, static_cast<size_t>(c.length));
+        while (text.substr(at).starts_with(mark)) at += mark.size();
+      }
+      if (kind != space) words.push_back(text.substr(begin, at - begin));
     }
   }
 }
 
 void Segmenter::cut(SegmentBlock& b) const {
   switch (method_) {
-    case SegmentMethod::unigram:
+    case SegmentMethod::unigram: return unigram_->cut(b);
     case SegmentMethod::dag: return cut_dag(b, dictionary_);
     case SegmentMethod::forward: return cut_forward(b, dictionary_);
     case SegmentMethod::backward: return cut_backward(b, *automaton_);

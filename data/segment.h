@@ -15,10 +15,9 @@
 #include "data/automaton.h"
 #include "data/dictionary.h"
 #include "data/hmm.h"
+#include "data/unigram.h"
 
 namespace qd {
-
-struct SegmentBlock;   // data/segment_block.h
 
 enum class SegmentMethod { unigram, dag, forward, backward, shortest };
 
@@ -53,6 +52,7 @@ class Segmenter {
   SegmentMethod method_;
   std::optional<Hmm> hmm_;
   std::optional<Automaton> automaton_;
+  std::optional<Unigram> unigram_;
   std::vector<uint32_t> about_;          // by code point below 0x10000
 };
 

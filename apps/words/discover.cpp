@@ -87,7 +87,7 @@ void add_discover(App& app) {
               "cut: pairs that do not attract each other (post 3913); entropy: cohesion and neighbours (3491); ngram: cohesive n-grams and "
               "backtracking (4256, 6920); best: our own")
       .option("--min-count", o.min_count, "N", "occurrences that a word needs; 0: what the post has", at_least(0))
-      .option("--max-length", o.max_length, "N", "characters of n-grams, 2 to 8; 0: 4, for best 6", from_to(0, 8))
+      .option("--max-length", o.max_length, "N", "characters of n-grams, 2 to 8; 0: 4, for best 8", from_to(0, 8))
       .option("--out", o.out, "FILE", "the dictionary, lines `word count`; without it standard output")
       .option("--scores", o.scores, "FILE", "a table of the words with their cohesion and the entropies of their neighbours")
       .option("--threads", o.threads, "N", "0: all processors", from_to(0, 1024))
