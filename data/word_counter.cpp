@@ -1,0 +1,264 @@
+#include "data/word_counter.h"
+
+#include <algorithm>
+#include <mutex>
+#include <random>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "core/utf8.h"
+#include "data/lines.h"
+#include "data/segment.h"
+
+namespace qd {
+namespace {
+
+constexpr size_t shards = 64;      // of a table, by hash
+constexpr size_t part_size = 1 << 17;
+constexpr uint32_t codes = 0x110000;
+
+std::string repaired(std::string_view text) {
+  std::string whole;
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Char c = decode_utf8(text.substr(at));
+    append_utf8(whole, c.code);
+    at += static_cast<size_t>(c.length);
+  }
+  return whole;
+}
+
+// White space of more than one byte begins with one of these.
+bool may_be_space(unsigned char byte) { return byte <= ' ' || byte == 0xC2 || (byte >= 0xE1 && byte <= 0xE3); }
+
+// In order, at most `top`, 0: all.
+void tell(std::vector<CountedWord>& words, int64_t top, const std::function<void(const CountedWord&)>& f) {
+  const size_t wanted = top > 0 ? std::min(words.size(), static_cast<size_t>(top)) : words.size();
+  std::partial_sort(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(wanted), words.end(), by_count);
+  for (size_t i = 0; i < wanted; ++i) f(words[i]);
+}
+
+}  // namespace
+
+uint64_t WordTable::random_seed() {
+  std::random_device random;
+  return static_cast<uint64_t>(random()) << 32 | random();
+}
+
+void split_at_space(std::string_view text, std::vector<std::string_view>& words) {
+  size_t begin = 0, at = 0;
+  while (at < text.size()) {
+    if (!may_be_space(static_cast<unsigned char>(text[at]))) {
+      ++at;
+      continue;
+    }
+    const Utf8Char c = decode_utf8(text.substr(at));
+    const auto length = static_cast<size_t>(c.length);
+    if (c.valid && separates_words(c.code)) {
+      if (at > begin) words.push_back(text.substr(begin, at - begin));
+      begin = at + length;
+    }
+    at += length;
+  }
+  if (at > begin) words.push_back(text.substr(begin));
+}
+
+size_t space_boundary(std::string_view text, size_t position) {
+  if (position >= text.size()) return text.size();
+  for (position = utf8_boundary(text, position); position > 0;) {
+    const size_t before = utf8_boundary(text, position - 1);
+    const Utf8Char c = decode_utf8(text.substr(before));
+    if (c.valid && separates_words(c.code)) return position;
+    position = before;
+  }
+  return 0;
+}
+
+struct WordCounter::Worker {
+  explicit Worker(size_t tables) : tables(tables) {}
+  std::vector<WordTable> tables;   // one, or one for each shard
+  WordTable batch;
+  std::vector<std::string_view> words;
+  std::vector<uint64_t> hashes;
+  int64_t total = 0, broken_bytes = 0;
+
+  WordTable& table(uint64_t hash) { return tables[tables.size() > 1 ? hash % shards : 0]; }
+  size_t memory() const {
+    size_t bytes = 0;
+    for (const WordTable& table : tables) bytes += table.memory();
+    return bytes;
+  }
+  void take_batch() {
+    if (batch.size() == 0) return;
+    batch.for_each([&](std::string_view word, int64_t count, uint64_t hash) { table(hash).add(word, count, hash); });
+    batch.clear();
+  }
+};
+
+WordCounter::WordCounter(CountOptions options) : options_(std::move(options)) {
+  QD_CHECK(options_.batch > 0, "--batch", str("expected at least 1, got ", options_.batch));
+  const size_t tables = options_.strategy == CountStrategy::sharded ? shards : 1;
+  for (int i = 0; i < threads(); ++i) workers_.push_back(std::make_unique<Worker>(tables));
+}
+
+WordCounter::~WordCounter() = default;
+
+void WordCounter::count(Worker& worker, std::string_view text) {
+  const auto add_words = [&](std::string_view line) {
+    worker.words.clear();
+    options_.split(line, worker.words);
+    worker.total += std::ssize(worker.words);
+    // Places of words lie anywhere in a large table: they are asked for some words ahead.
+    constexpr size_t ahead = 8;
+    worker.hashes.resize(worker.words.size());
+    const bool batched = options_.strategy == CountStrategy::batched;
+    for (size_t i = 0; i < worker.words.size() + ahead; ++i) {
+      if (i < worker.words.size()) {
+        const uint64_t hash = worker.hashes[i] = WordTable::hash_of(worker.words[i]);
+        if (!batched) worker.table(hash).prefetch(hash);
+      }
+      if (i >= ahead) {
+        const uint64_t hash = worker.hashes[i - ahead];
+        (batched ? worker.batch : worker.table(hash)).add(worker.words[i - ahead], 1, hash);
+      }
+    }
+  };
+  std::string whole;
+  if (const size_t broken = count_invalid_utf8(text); broken > 0) {
+    worker.broken_bytes += static_cast<int64_t>(broken);
+    whole = repaired(text);
+    text = whole;
+  }
+  int64_t lines = 0;
+  for_each_line(text, [&](std::string_view line, bool) {
+    add_words(line);
+    if (++lines == options_.batch) worker.take_batch(), lines = 0;
+  });
+  worker.take_batch();
+}
+
+void WordCounter::add(std::string_view text) {
+  // A batch never spans two parts, so a part has room for it.
+  const size_t size = std::max(part_size, options_.strategy == CountStrategy::batched ? 64 * static_cast<size_t>(std::min<int64_t>(options_.batch, 1 << 14)) : 0);
+  const auto parts = cut_text(text, size, [&](std::string_view t, size_t at) {
+    const size_t line = after_line(t, at);
+    return line > 0 ? line : options_.boundary(t, at);
+  });
+  const int64_t workers = std::ssize(workers_);
+  parallel_tasks(workers, [&](int64_t w) {
+    Worker& worker = *workers_[static_cast<size_t>(w)];
+    for (size_t i = static_cast<size_t>(w); i < parts.size(); i += static_cast<size_t>(workers)) {
+      count(worker, parts[i]);
+      if (options_.memory > 0 && worker.memory() > static_cast<size_t>(options_.memory / workers)) spill(worker);
+    }
+  });
+}
+
+void WordCounter::spill(Worker& worker) {
+  std::vector<CountedWord> run;
+  for (const WordTable& table : worker.tables)
+    table.for_each([&](std::string_view word, int64_t count, uint64_t) { run.push_back({word, count}); });
+  static std::mutex mutex;   // one at a time: the disk is one
+  {
+    const std::lock_guard lock(mutex);
+    if (!runs_) runs_ = std::make_unique<SortedRuns>(by_word);
+    runs_->add(std::move(run));
+  }
+  worker.tables = std::vector<WordTable>(worker.tables.size());   // the memory goes back
+}
+
+WordCounter::Summary WordCounter::finish(int64_t top, const std::function<void(const CountedWord&)>& f) {
+  Summary summary;
+  for (const auto& worker : workers_) summary.total += worker->total, summary.broken_bytes += worker->broken_bytes;
+  if (runs_) {
+    // Merged in the order of words, their sums go into runs in the order of counts, which are merged again.
+    for (const auto& worker : workers_) spill(*worker);
+    SortedRuns sums(by_count);
+    std::string arena;
+    std::vector<std::pair<size_t, int64_t>> words;   // end in the arena, count
+    const auto flush = [&] {
+      std::vector<CountedWord> run;
+      for (size_t i = 0; i < words.size(); ++i) {
+        const size_t begin = i > 0 ? words[i - 1].first : 0;
+        run.push_back({std::string_view(arena).substr(begin, words[i].first - begin), words[i].second});
+      }
+      sums.add(std::move(run));
+      words.clear(), arena.clear();
+    };
+    runs_->merge([&](const CountedWord& w) {
+      const size_t begin = words.size() > 1 ? words[words.size() - 2].first : 0;
+      if (!words.empty() && std::string_view(arena).substr(begin) == w.word) {
+        words.back().second += w.count;
+        return;
+      }
+      if (arena.size() + words.size() * 48 > static_cast<size_t>(options_.memory) / 2) flush();
+      arena += w.word;
+      words.emplace_back(arena.size(), w.count);
+      ++summary.distinct;
+    });
+    flush();
+    int64_t told = 0;
+    sums.merge([&](const CountedWord& w) {
+      if (top == 0 || told++ < top) f(w);
+    });
+    summary.runs = static_cast<int64_t>(runs_->runs());
+    runs_.reset();
+  } else {
+    // Into the tables of the first worker: shards all at once.
+    std::vector<WordTable>& tables = workers_[0]->tables;
+    parallel_tasks(std::ssize(tables), [&](int64_t shard) {
+      const auto i = static_cast<size_t>(shard);
+      for (size_t w = 1; w < workers_.size(); ++w)
+        workers_[w]->tables[i].for_each([&](std::string_view word, int64_t count, uint64_t hash) { tables[i].add(word, count, hash); });
+    });
+    std::vector<CountedWord> words;
+    for (const WordTable& table : tables)
+      table.for_each([&](std::string_view word, int64_t count, uint64_t) { words.push_back({word, count}); });
+    summary.distinct = std::ssize(words);
+    tell(words, top, f);
+  }
+  for (auto& worker : workers_) worker = std::make_unique<Worker>(worker->tables.size());
+  return summary;
+}
+
+void CharacterCounter::add(std::string_view text) {
+  const auto workers = static_cast<size_t>(threads());
+  while (counts_.size() < workers) counts_.emplace_back(codes);
+  const auto parts = cut_text(text, part_size);
+  std::vector<int64_t> broken(workers);
+  parallel_tasks(static_cast<int64_t>(workers), [&](int64_t worker) {
+    const auto w = static_cast<size_t>(worker);
+    int64_t* counts = counts_[w].data();
+    for (size_t i = w; i < parts.size(); i += workers) {
+      const std::string_view part = parts[i];
+      for (size_t at = 0; at < part.size();) {
+        const Utf8Char c = decode_utf8(part.substr(at));
+        ++counts[c.code];
+        broken[w] += !c.valid;
+        at += static_cast<size_t>(c.length);
+      }
+    }
+  });
+  for (const int64_t b : broken) broken_bytes_ += b;
+}
+
+WordCounter::Summary CharacterCounter::finish(int64_t top, const std::function<void(const CountedWord&)>& f) {
+  WordCounter::Summary summary{.broken_bytes = broken_bytes_};
+  std::vector<std::string> characters;
+  std::vector<int64_t> counts;
+  for (uint32_t code = 0; code < codes; ++code) {
+    int64_t count = 0;
+    for (const auto& worker : counts_) count += worker[code];
+    if (count == 0 || separates_words(code)) continue;
+    append_utf8(characters.emplace_back(), code);
+    counts.push_back(count);
+    summary.total += count, ++summary.distinct;
+  }
+  std::vector<CountedWord> words;
+  for (size_t i = 0; i < counts.size(); ++i) words.push_back({characters[i], counts[i]});
+  tell(words, top, f);
+  counts_.clear();
+  broken_bytes_ = 0;
+  return summary;
+}
+
+}  // namespace qd

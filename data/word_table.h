@@ -1,0 +1,109 @@
+// A hash table from words to counts: open addressing, the bytes of words one after another in an arena. Words of up to eight bytes, which
+// nearly all Chinese ones nearly are, are compared as one number.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+namespace qd {
+
+class WordTable {
+ public:
+  // Different in each process: nobody can make up keys that collide.
+  static uint64_t hash_of(std::string_view word) {
+    static const uint64_t seed = random_seed();
+    uint64_t hash = seed ^ word.size() * 0x9E3779B97F4A7C15;
+    const char* at = word.data();
+    size_t left = word.size();
+    for (; left > 8; at += 8, left -= 8) hash = mixed(hash ^ load(at, 8), seed);
+    return mixed(hash ^ load(at, left), seed + 0xD1B54A32D192ED03);
+  }
+
+  void add(std::string_view word, int64_t count = 1) { add(word, count, hash_of(word)); }
+  void add(std::string_view word, int64_t count, uint64_t hash) {
+    if (2 * size_ >= slots_.size()) grow();
+    const size_t length = word.size();
+    const uint64_t bytes = length <= 8 ? load(word.data(), length) : 0;
+    for (size_t at = hash >> shift_;; at = (at + 1) & (slots_.size() - 1)) {
+      Slot& slot = slots_[at];
+      if (slot.count == 0) {
+        slot = {hash, length <= 8 ? bytes : arena_.size(), count, length};
+        if (length > 8) arena_.insert(arena_.end(), word.begin(), word.end());
+        ++size_;
+        return;
+      }
+      if (slot.hash != hash || slot.length != length) continue;
+      if (length <= 8 ? slot.place == bytes : std::memcmp(arena_.data() + slot.place, word.data(), length) == 0) {
+        slot.count += count;
+        return;
+      }
+    }
+  }
+
+  // Asks for the place of a word to be there soon.
+  void prefetch(uint64_t hash) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[hash >> shift_]);
+  }
+
+  size_t size() const { return size_; }                        // distinct words
+  size_t memory() const { return slots_.capacity() * sizeof(Slot) + arena_.capacity(); }   // bytes
+
+  // f(word, count, hash), in no particular order.
+  template <class F>
+  void for_each(const F& f) const {
+    for (const Slot& slot : slots_)
+      if (slot.count > 0) f(slot.length <= 8 ? std::string_view(reinterpret_cast<const char*>(&slot.place), slot.length) : std::string_view(arena_.data() + slot.place, slot.length), slot.count, slot.hash);
+  }
+  void clear() {                                               // the memory stays
+    std::fill(slots_.begin(), slots_.end(), Slot{});
+    arena_.clear(), size_ = 0;
+  }
+
+ private:
+  struct Slot {
+    uint64_t hash = 0, place = 0;                              // the bytes themselves, or where they begin in the arena
+    int64_t count = 0;                                         // 0: empty
+    uint64_t length = 0;
+  };
+
+  static uint64_t random_seed();
+  // At most 8 bytes as a number, without a loop.
+  static uint64_t load(const char* bytes, size_t count) {
+    static_assert(std::endian::native == std::endian::little);
+    if (count >= 4) {
+      uint32_t first, last;
+      std::memcpy(&first, bytes, 4);
+      std::memcpy(&last, bytes + count - 4, 4);
+      return first | static_cast<uint64_t>(last) << 8 * (count - 4);
+    }
+    if (count == 0) return 0;
+    const auto byte = [&](size_t i) { return static_cast<uint64_t>(static_cast<unsigned char>(bytes[i])) << 8 * i; };
+    return byte(0) | byte(count / 2) | byte(count - 1);
+  }
+  static uint64_t mixed(uint64_t a, uint64_t b) {              // both halves of the product, as in Wang Yi's wyhash
+    __extension__ using Wide = unsigned __int128;
+    const Wide product = static_cast<Wide>(a ^ 0xA0761D6478BD642F) * (b ^ 0xE7037ED1A0B428DB);
+    return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+  }
+  void grow() {
+    std::vector<Slot> old(slots_.empty() ? 1024 : 2 * slots_.size());
+    old.swap(slots_);
+    shift_ = std::countl_zero(slots_.size() - 1);
+    for (const Slot& slot : old) {
+      if (slot.count == 0) continue;
+      size_t at = slot.hash >> shift_;
+      while (slots_[at].count != 0) at = (at + 1) & (slots_.size() - 1);
+      slots_[at] = slot;
+    }
+  }
+
+  std::vector<Slot> slots_;                                    // at most half of them in use
+  std::vector<char> arena_;
+  size_t size_ = 0;
+  int shift_ = 64;
+};
+
+}  // namespace qd
