@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +15,7 @@
 #include "core/utf8.h"
 #include "data/bpe.h"
 #include "data/text.h"
+#include "data/word_tokenizer.h"
 
 namespace qd {
 namespace fs = std::filesystem;
@@ -23,19 +25,13 @@ namespace {
 constexpr const char* file_name = "qiudao_tokenizer.json";
 constexpr const char* format = "qiudao tokenizer";
 constexpr int version = 1;
-constexpr size_t longest_file = 8 << 20;   // bytes; all of Unicode takes 4.4 million
+constexpr size_t longest_file = 16 << 20;   // bytes; all of Unicode takes 4.4 million, a large dictionary as much
 
 constexpr uint32_t codes = 0x110000;
 constexpr int32_t byte_count = 256;
-constexpr const char* kinds = "byte, char, bpe:SIZE, or a folder that holds a tokenizer";
+constexpr const char* kinds = "byte, char, bpe:SIZE, word:DICTIONARY, or a folder that holds a tokenizer";
 
 std::string path_in(const std::string& folder) { return (fs::path(folder) / file_name).string(); }
-
-void write_json(const std::string& folder, nlohmann::ordered_json fields) {
-  nlohmann::ordered_json file = {{"format", format}, {"version", version}};
-  file.update(fields);
-  write_file(path_in(folder), file.dump(1) + "\n");
-}
 
 const std::string& all_bytes() {
   static const std::string bytes = [] {
@@ -51,7 +47,7 @@ class ByteTokenizer final : public Tokenizer {
   std::string kind() const override { return "byte"; }
   int64_t size() const override { return byte_count; }
   std::string_view bytes(int32_t id) const override { return std::string_view(all_bytes()).substr(static_cast<size_t>(id), 1); }
-  void save(const std::string& folder) const override { write_json(folder, {{"kind", "byte"}}); }
+  void save(const std::string& folder) const override { write_tokenizer(folder, {{"kind", "byte"}}); }
 
  protected:
   std::vector<int32_t> encode_piece(std::string_view text) const override {
@@ -86,7 +82,7 @@ class CharTokenizer final : public Tokenizer {
     return std::string_view(text_).substr(begin_[i], begin_[i + 1] - begin_[i]);
   }
   void save(const std::string& folder) const override {
-    write_json(folder, {{"kind", "char"}, {"characters", text_.substr(byte_count)}});
+    write_tokenizer(folder, {{"kind", "char"}, {"characters", text_.substr(byte_count)}});
   }
 
  protected:
@@ -150,7 +146,28 @@ int64_t bpe_size(const std::string& kind) {   // of "bpe:4096"
   return size;
 }
 
+// The characters beyond ASCII of the training text that the dictionary does not have.
+std::unique_ptr<Tokenizer> word_tokenizer(const std::string& path, std::span<const std::string_view> training) {
+  const auto words = read_word_counts(path);
+  const Dictionary dictionary(words, path);
+  std::string others;
+  const std::string all = characters_of(training);
+  for (size_t at = 0; at < all.size();) {
+    const auto length = static_cast<size_t>(decode_utf8(std::string_view(all).substr(at)).length);
+    const std::string_view character = std::string_view(all).substr(at, length);
+    if (std::isinf(dictionary.weight(character))) others += character;
+    at += length;
+  }
+  return std::make_unique<WordTokenizer>(words, others, path);
+}
+
 }  // namespace
+
+void write_tokenizer(const std::string& folder, const std::vector<std::pair<std::string, std::string>>& fields) {
+  nlohmann::ordered_json file = {{"format", format}, {"version", version}};
+  for (const auto& [name, value] : fields) file[name] = value;
+  write_file(path_in(folder), file.dump(1) + "\n");
+}
 
 size_t Tokenizer::boundary(std::string_view text, size_t position) const { return utf8_boundary(text, position); }
 
@@ -188,6 +205,7 @@ std::unique_ptr<Tokenizer> make_tokenizer(const std::string& kind, std::span<con
       warn(str("the text gives a vocabulary of ", size, " ids, not ", bpe_size(kind), ": no pair is left that occurs twice"));
     return std::make_unique<BpeTokenizer>(std::move(vocabulary));
   }
+  if (kind.starts_with("word:")) return word_tokenizer(kind.substr(std::string_view("word:").size()), training);
   std::error_code ignored;
   if (fs::is_directory(kind, ignored)) return load_tokenizer(kind);
   fail("tokenizer", str("expected ", kinds, "; got '", kind, "'"));
@@ -210,7 +228,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
     const auto kind = fields.at("kind").get<std::string>();
     if (kind == "byte") return std::make_unique<ByteTokenizer>();
     if (kind == "char") return std::make_unique<CharTokenizer>(fields.at("characters").get<std::string>(), path);
-    fail(path, str("expected the kind byte or char, got '", printable(kind.substr(0, 100)), "'"), "the file is damaged, or was written by a newer program");
+    if (kind == "word")
+      return std::make_unique<WordTokenizer>(parse_word_counts(fields.at("dictionary").get<std::string>(), path), fields.at("characters").get<std::string>(), path);
+    fail(path, str("expected the kind byte, char or word, got '", printable(kind.substr(0, 100)), "'"), "the file is damaged, or was written by a newer program");
   } catch (const nlohmann::json::exception& error) {
     fail(path, str("expected the JSON that a run writes: ", error.what()), "the file is damaged, or of another kind");
   }

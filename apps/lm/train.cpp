@@ -109,8 +109,8 @@ void add_train(App& app) {
   static Command* command = nullptr;
   command = &app.command("train", "Train a language model on text", [] { return train(o, *command); });
   command->option("--data", o.data, "FILE|DIR...", "text to learn from; - is standard input; without it a generated text")
-      .option("--tokenizer", o.tokenizer, "byte|char|bpe:SIZE|DIR",
-              "bytes, characters, pairs of bytes merged until there are SIZE ids, or the tokenizer of a folder")
+      .option("--tokenizer", o.tokenizer, "byte|char|bpe:SIZE|word:DICT|DIR",
+              "bytes, characters, pairs of bytes merged until there are SIZE ids, words of a dictionary, or the tokenizer of a folder")
       .option("--init", o.init, "DIR", "start from the model in DIR, a run or a GPT-2 of Hugging Face, with its tokenizer");
   o.model.describe(*command);
   o.train.describe(*command);

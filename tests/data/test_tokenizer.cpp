@@ -40,7 +40,9 @@ std::string failure(const std::string& folder) {
 
 TEST_CASE("tokenizer: any bytes survive, with any vocabulary, before and after saving") {
   std::mt19937 random(3);
-  for (const std::string kind : {"byte", "char", "bpe:259"}) {
+  const test::TempDir dictionaries;
+  write_file(dictionaries / "dict.txt", "求 3\n求导 5\né 2\na\xC3\xA9 1\nab 4\n0 1\n");
+  for (const std::string& kind : {std::string("byte"), std::string("char"), std::string("bpe:259"), str("word:", dictionaries / "dict.txt")}) {
     const test::TempDir folder;
     for (int round = 0; round < (kind == "bpe:259" ? 10 : 100); ++round) {   // of more files
       const auto tokenizer = trained_on(kind, random_bytes(random, random() % 60) + "abab abab");
@@ -116,6 +118,7 @@ TEST_CASE("tokenizer: wrong requests and hostile files are refused") {
   const test::TempDir folder;
   const std::string path = folder / "qiudao_tokenizer.json", here = folder / "";
   CHECK_THROWS_WITH(make_tokenizer("bpp", {}), doctest::Contains("byte, char"));
+  CHECK_THROWS_WITH(make_tokenizer("word:/nowhere", {}), doctest::Contains("/nowhere"));
   const auto bytes = make_tokenizer("byte", {});
   for (const int32_t id : {-1, 256, INT32_MAX, INT32_MIN})
     CHECK_THROWS_WITH(bytes->decode({&id, 1}), doctest::Contains(std::to_string(id).c_str()));
@@ -130,7 +133,10 @@ TEST_CASE("tokenizer: wrong requests and hostile files are refused") {
       {R"({"format":7})", "JSON"},
       {R"({"format":"qiudao tokenizer"})", "version"},
       {R"({"format":"qiudao tokenizer","version":2,"kind":"byte"})", "version"},
-      {head + R"("kind":"word"})", "word"},
+      {head + R"("kind":"piece"})", "piece"},
+      {head + R"("kind":"word"})", "dictionary"},
+      {head + R"("kind":"word","dictionary":"","characters":""})", "empty dictionary"},
+      {head + R"("kind":"word","dictionary":"中国 x\n","characters":""})", "line 1"},
       {head + R"("kind":7})", "JSON"},
       {head + R"("kind":"char"})", "characters"},
       {head + R"("kind":"char","characters":["é"]})", "JSON"},
@@ -140,7 +146,7 @@ TEST_CASE("tokenizer: wrong requests and hostile files are refused") {
       {head + R"("kind":"char","characters":"\ud800"})", "JSON"},
       {head + R"("kind":"char","characters":"é)", "JSON"},
       {std::string(100000, '['), "JSON"},
-      {std::string(9 << 20, ' '), "at most"},
+      {std::string(17 << 20, ' '), "at most"},
   };
   for (const auto& c : cases) {
     write_file(path, c.first);
