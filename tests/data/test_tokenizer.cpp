@@ -134,7 +134,7 @@ TEST_CASE("tokenizer: wrong requests and hostile files are refused") {
       {R"({"format":"qiudao tokenizer"})", "version"},
       {R"({"format":"qiudao tokenizer","version":2,"kind":"byte"})", "version"},
       {head + R"("kind":"piece"})", "piece"},
-      {head + R"("kind":"word"})", "dictionary"},
+      {head + R"("kind":"word"})", "JSON"},
       {head + R"("kind":"word","dictionary":"","characters":""})", "empty dictionary"},
       {head + R"("kind":"word","dictionary":"中国 x\n","characters":""})", "line 1"},
       {head + R"("kind":7})", "JSON"},
