@@ -1,6 +1,7 @@
 #include "data/word_counter.h"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <random>
 
@@ -42,6 +43,11 @@ void tell(std::vector<CountedWord>& words, int64_t top, const std::function<void
 uint64_t WordTable::random_seed() {
   std::random_device random;
   return static_cast<uint64_t>(random()) << 32 | random();
+}
+
+uint64_t WordTable::next_multiplier() {
+  static std::atomic<uint64_t> number = random_seed();
+  return mixed(number.fetch_add(1), 0x9E3779B97F4A7C15) | 1;
 }
 
 void split_at_space(std::string_view text, std::vector<std::string_view>& words) {

@@ -27,7 +27,7 @@ class WordTable {
     if (2 * size_ >= slots_.size()) grow();
     const size_t length = word.size();
     const uint64_t bytes = length <= 8 ? load(word.data(), length) : 0;
-    for (size_t at = hash >> shift_;; at = (at + 1) & (slots_.size() - 1)) {
+    for (size_t at = place_of(hash);; at = (at + 1) & (slots_.size() - 1)) {
       Slot& slot = slots_[at];
       if (slot.count == 0) {
         slot = {hash, length <= 8 ? bytes : arena_.size(), count, length};
@@ -45,7 +45,7 @@ class WordTable {
 
   // Asks for the place of a word to be there soon.
   void prefetch(uint64_t hash) const {
-    if (!slots_.empty()) __builtin_prefetch(&slots_[hash >> shift_]);
+    if (!slots_.empty()) __builtin_prefetch(&slots_[place_of(hash)]);
   }
 
   size_t size() const { return size_; }                        // distinct words
@@ -69,6 +69,9 @@ class WordTable {
     uint64_t length = 0;
   };
 
+  // Every table has an order of its own: filled in the order of another one, it would be crowded at one end while it grows.
+  size_t place_of(uint64_t hash) const { return hash * multiplier_ >> shift_; }
+  static uint64_t next_multiplier();
   static uint64_t random_seed();
   // At most 8 bytes as a number, without a loop.
   static uint64_t load(const char* bytes, size_t count) {
@@ -94,7 +97,7 @@ class WordTable {
     shift_ = std::countl_zero(slots_.size() - 1);
     for (const Slot& slot : old) {
       if (slot.count == 0) continue;
-      size_t at = slot.hash >> shift_;
+      size_t at = place_of(slot.hash);
       while (slots_[at].count != 0) at = (at + 1) & (slots_.size() - 1);
       slots_[at] = slot;
     }
@@ -104,6 +107,7 @@ class WordTable {
   std::vector<char> arena_;
   size_t size_ = 0;
   int shift_ = 64;
+  uint64_t multiplier_ = next_multiplier();
 };
 
 }  // namespace qd
