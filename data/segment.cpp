@@ -135,12 +135,12 @@ void join_unknown(const SegmentBlock& b, const Dictionary& dictionary, const Hmm
 
 }  // namespace
 
-Segmenter::Segmenter(Dictionary dictionary, SegmentMethod method, std::optional<Hmm> hmm)
+Segmenter::Segmenter(Dictionary dictionary, SegmentMethod method, std::optional<Hmm> hmm, bool unknown_words)
     : dictionary_(std::move(dictionary)), method_(method), hmm_(std::move(hmm)), about_(0x10000) {
   QD_CHECK(!hmm_ || method == SegmentMethod::dag, "--hmm", "expected the method dag beside it", "the model belongs to jieba's method: --method dag");
   for (uint32_t code = 0; code < about_.size(); ++code) about_[code] = kind_of(code);
   if (method == SegmentMethod::backward || method == SegmentMethod::shortest) automaton_.emplace(dictionary_);
-  if (method == SegmentMethod::unigram) unigram_.emplace(dictionary_);
+  if (method == SegmentMethod::unigram) unigram_.emplace(dictionary_, unknown_words);
 }
 
 Segmenter::~Segmenter() = default;

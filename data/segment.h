@@ -23,8 +23,8 @@ enum class SegmentMethod { unigram, dag, forward, backward, shortest };
 
 class Segmenter {
  public:
-  // A model for words that are not in the dictionary goes with dag alone; throws Error otherwise.
-  Segmenter(Dictionary dictionary, SegmentMethod method, std::optional<Hmm> hmm = std::nullopt);
+  // A model for words that are not in the dictionary goes with dag alone; throws Error otherwise. unknown_words: those of unigram.
+  Segmenter(Dictionary dictionary, SegmentMethod method, std::optional<Hmm> hmm = std::nullopt, bool unknown_words = true);
   ~Segmenter();
   Segmenter(const Segmenter&) = delete;
   Segmenter& operator=(const Segmenter&) = delete;

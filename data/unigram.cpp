@@ -29,7 +29,7 @@ Unigram::Kind Unigram::kind(uint32_t code) {
 
 bool Unigram::repeats(uint32_t code) { return in(U"…—─―", code); }
 
-Unigram::Unigram(const Dictionary& dictionary) : dictionary_(dictionary) {
+Unigram::Unigram(const Dictionary& dictionary, bool unknown_words) : dictionary_(dictionary), unknown_words_(unknown_words) {
   const Dictionary::Node* nodes = dictionary.nodes();
   // Every word of the dictionary counts once: rare words tell how unknown ones are spelled.
   uint16_t letters = 0;
@@ -116,7 +116,7 @@ void Unigram::cut(SegmentBlock& b) const {
       ++j;
       offer(nodes[node].weight + b.route[j], j);
     }
-    if (b.kind[i] == chinese) {
+    if (b.kind[i] == chinese && unknown_words_) {
       const auto spelled = [&](size_t at) -> const Spelling& { return spelling_[b.letters[at]]; };
       double score = spelled(i).begin;
       for (size_t j = i + 1; j < n && j - i < longest && b.kind[j] == chinese; ++j) {

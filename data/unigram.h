@@ -15,7 +15,8 @@ namespace qd {
 
 class Unigram {
  public:
-  explicit Unigram(const Dictionary& dictionary);   // which must live as long as this
+  // The dictionary must live as long as this. unknown_words: false leaves them out, to see what they bring.
+  explicit Unigram(const Dictionary& dictionary, bool unknown_words = true);
   void cut(SegmentBlock& block) const;              // sets block.length
 
   // The kind of a character for SegmentBlock::kind. Joiners stand inside runs of digits and letters: 3.14, COVID-19.
@@ -29,6 +30,7 @@ class Unigram {
   size_t unit_end(const SegmentBlock& block, size_t begin) const;
 
   const Dictionary& dictionary_;
+  const bool unknown_words_;
   std::array<double, longest + 1> length_{};        // ln P(unknown) P(length)
   struct Spelling {
     double begin, middle, end, single;              // ln P(character | place in the word)
