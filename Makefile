@@ -24,12 +24,14 @@ endif
 LIB_SRC  := $(wildcard core/*.cpp nn/*.cpp models/*.cpp data/*.cpp) core/kernels/dispatch.cpp $(KERNELS:%=core/kernels/%.cpp)
 SHARED   := options run language# of apps/: no app, linked into all of them
 APPS     := $(filter-out $(SHARED),$(patsubst apps/%.cpp,%,$(wildcard apps/*.cpp)))
-TEST_SRC := $(filter-out tests/peers/%,$(wildcard tests/*.cpp tests/*/*.cpp))
+TEST_SRC := $(filter-out tests/peers/% tests/fuzz/%,$(wildcard tests/*.cpp tests/*/*.cpp))
+FUZZERS  := $(patsubst tests/fuzz/fuzz_%.cpp,%,$(wildcard tests/fuzz/*.cpp))
+FUZZ_SECONDS ?= 60
 obj       = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 LIB      := $(BUILD)/libqiudao.a
 
 .SECONDARY:   # objects are kept
-.PHONY: all deps demo test bench peers asan lib format lint layers clean help
+.PHONY: all deps demo test bench peers asan fuzz lib format lint layers clean help
 all: $(APPS:%=$(BIN)/%) $(BUILD)/test ## build the apps in bin/ and the test program
 
 lib: $(LIB) ## build build/libqiudao.a for your own programs
@@ -55,6 +57,14 @@ asan: ## the tests with address and undefined-behaviour sanitizers, without the 
 	$(MAKE) BUILD=build/asan BIN=build/asan/bin CXXFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" all
 	QD_BUILD=build/asan QD_BIN=build/asan/bin build/asan/test -tse=slow
 
+fuzz: ## any bytes for the readers, FUZZ_SECONDS each (needs clang++)
+	$(MAKE) BUILD=build/fuzz CXX=clang++ CXXFLAGS="-O1 -g -DNDEBUG -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" $(FUZZERS:%=build/fuzz/fuzz_%)
+	@for name in $(FUZZERS); do mkdir -p build/fuzz/corpus/$$name; \
+	  build/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -timeout=20 -max_len=4096 -artifact_prefix=build/fuzz/ \
+	    -print_final_stats=1 build/fuzz/corpus/$$name tests/fuzz/seeds/$$name || exit 1; done
+build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libqiudao.a
+	$(CXX) -fsanitize=fuzzer,address,undefined $^ $(LDLIBS) -o $@
+
 bench: $(BIN)/bench ## speed of kernels and training steps, with the per cent of the measured peak
 	$(BIN)/bench
 
@@ -73,7 +83,7 @@ format: ## clang-format all sources
 	clang-format -i $(filter-out data/unicode_table.cpp,$(SOURCES))
 
 lint: ## clang-tidy all sources
-	clang-tidy --quiet $(filter %.cpp,$(filter-out core/kernels/avx% tests/peers/%,$(SOURCES))) -- $(QD_FLAGS)
+	clang-tidy --quiet $(filter %.cpp,$(filter-out core/kernels/avx% tests/peers/% tests/fuzz/%,$(SOURCES))) -- $(QD_FLAGS)
 
 # core <- nn <- models <- apps, and data beside them
 layers: ## fail where an include points against the order of the folders
