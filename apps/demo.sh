@@ -2,7 +2,7 @@
 # The demo: a free Chinese text (Debian's fortunes-zh: proverbs, poems of Tang and Song), a small language model, about two minutes.
 #   DEMO_SECONDS=20 sh apps/demo.sh     trains for a shorter time
 #   DEMO_OFFLINE=1 sh apps/demo.sh      fetches nothing: the project's own sources are the text
-# Run from the root of the project, after `make bin/lm`. What is fetched stays in build/demo.
+# Run from the root of the project, after `make bin/lm bin/words`. What is fetched stays in build/demo.
 set -eu
 
 bin=${BIN:-bin}
@@ -45,6 +45,14 @@ else
   echo "demo: fortunes-zh cannot be fetched, is there no network? The text is this project's own source code."
 fi
 
+if [ "$prompt" = 春 ]; then
+  echo "demo: the commonest words that the text itself shows to be words, found without a dictionary:"
+  # $data is a folder
+  "$bin/words" discover $data --out "$cache/words.txt"
+  grep -E '^[^ ]{2,} ' "$cache/words.txt" | LC_ALL=C grep -E '^.{6,} ' | head -40 | cut -d ' ' -f 1 | paste -s -d ' '
+  echo
+fi
+
 mkdir -p runs
 number=1
 while run=runs/demo-$(printf %03d $number) && [ -e "$run" ]; do number=$((number + 1)); done
@@ -64,3 +72,4 @@ echo "demo: the report of the run: $run/report.html (open it in a browser: curve
 echo "demo: more of it:"
 echo "  $bin/lm sample --model $run --prompt \"$prompt\" --samples 3"
 echo "  $bin/lm train --resume $run --max-seconds $((seconds * 5))"
+[ "$prompt" != 春 ] || echo "  echo 春眠不觉晓 | $bin/words segment --dict $cache/words.txt"

@@ -16,9 +16,9 @@ class TemporaryFile {
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
 
-  void write(const void* bytes, size_t count);                         // at the end; throws Error: full disk
-  void read(void* bytes, size_t count, uint64_t offset) const;         // what was written; throws Error
-  const void* map(size_t bytes) const;                                 // read-only, to be unmapped by the caller, also after this is gone
+  void write(const void* bytes, size_t count);                   // at the end; throws Error: full disk
+  void read(void* bytes, size_t count, uint64_t offset) const;   // what was written; throws Error
+  const void* map(size_t bytes) const;   // read-only, to be unmapped by the caller, also after this is gone
   uint64_t size() const { return size_; }
 
  private:
@@ -28,4 +28,4 @@ class TemporaryFile {
   uint64_t size_ = 0;
 };
 
-}  // namespace qd
+}   // namespace qd

@@ -24,7 +24,7 @@ std::string shown_line(std::string_view line) {   // short enough for a message
 // What words become: letters one after another, words in the order of their characters.
 struct Spelled {
   std::vector<uint16_t> letters;
-  std::vector<size_t> begin;       // of each word, and the end
+  std::vector<size_t> begin;   // of each word, and the end
   std::vector<double> weight;
   size_t length(size_t word) const { return begin[word + 1] - begin[word]; }
 };
@@ -48,7 +48,7 @@ class Places {
   int32_t base_for(const std::vector<uint16_t>& letters) {
     const size_t least = *std::min_element(letters.begin(), letters.end());
     size_t& cursor = letters.size() == 1 ? single_ : several_;
-    for (size_t block = cursor;; ++block) {           // the least letter goes to 64 block + 0 .. 63
+    for (size_t block = cursor;; ++block) {   // the least letter goes to 64 block + 0 .. 63
       room_for(64 * (block + 2) + letters_);
       uint64_t taken = taken_[block];
       for (size_t i = 0; i < letters.size() && ~taken != 0; ++i) {
@@ -56,8 +56,10 @@ class Places {
         taken |= taken_[at / 64] >> shift | (shift > 0 ? taken_[at / 64 + 1] << (64 - shift) : 0);
       }
       if (~taken == 0) continue;
-      if (letters.size() == 1) cursor = block;
-      else if (block - cursor > 256) cursor += (block - cursor) / 8;
+      if (letters.size() == 1)
+        cursor = block;
+      else if (block - cursor > 256)
+        cursor += (block - cursor) / 8;
       return static_cast<int32_t>(64 * block + static_cast<size_t>(std::countr_one(taken)) - least);
     }
   }
@@ -72,7 +74,7 @@ class Places {
   std::vector<Dictionary::Node>& nodes_;
   std::vector<uint64_t> taken_;
   const size_t letters_;
-  size_t single_ = 0, several_ = 0;       // blocks of 64 places
+  size_t single_ = 0, several_ = 0;   // blocks of 64 places
 };
 
 // Nodes level by level; each stands for the words that begin with the same letters, which lie side by side.
@@ -111,7 +113,7 @@ std::vector<Dictionary::Node> build(const Spelled& words, size_t letter_count) {
   return nodes;
 }
 
-}  // namespace
+}   // namespace
 
 std::vector<WordCount> parse_word_counts(std::string_view text, const std::string& where) {
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
@@ -187,7 +189,8 @@ Dictionary::Dictionary(std::span<const WordCount> words, const std::string& wher
     }
     const int64_t count = sorted[i]->count;
     spelled.begin.push_back(spelled.letters.size());
-    spelled.weight.push_back(count > 0 ? std::log(static_cast<double>(count)) - log_total_ : -std::numeric_limits<double>::infinity());
+    spelled.weight.push_back(count > 0 ? std::log(static_cast<double>(count)) - log_total_
+                                       : -std::numeric_limits<double>::infinity());
     size_ += count > 0;
     longest_ = std::max(longest_, static_cast<int32_t>(spelled.length(spelled.weight.size() - 1)));
   }
@@ -210,4 +213,4 @@ double Dictionary::weight(std::string_view word) const {
   return node == none ? -std::numeric_limits<double>::infinity() : nodes_[node].weight;
 }
 
-}  // namespace qd
+}   // namespace qd

@@ -31,37 +31,37 @@ class Dictionary {
   explicit Dictionary(std::span<const WordCount> words, const std::string& where = "dictionary");
 
   struct Node {
-    int32_t children = 0;                                             // where letter 0 of its children would stand
-    int32_t parent = -1;                                              // -1: the place is empty
-    double weight = -std::numeric_limits<double>::infinity();         // log(count) - log(total); -infinity: no word ends here
+    int32_t children = 0;                                       // where letter 0 of its children would stand
+    int32_t parent = -1;                                        // -1: the place is empty
+    double weight = -std::numeric_limits<double>::infinity();   // log(count) - log(total); -infinity: no word ends here
   };
   static constexpr int32_t none = -1, root = 0;
 
   // Characters are numbered, the commonest first; 0: in no word.
   uint16_t letter(uint32_t code) const { return code < letters_.size() ? letters_[code] : uint16_t{0}; }
-  int32_t child(int32_t node, uint16_t letter) const {                // none where there is no such child
+  int32_t child(int32_t node, uint16_t letter) const {   // none where there is no such child
     const int32_t at = nodes_[node].children + letter;
     return nodes_[at].parent == node ? at : none;
   }
-  const Node* nodes() const { return nodes_.get(); }                 // nodes()[children + letter] is always inside
+  const Node* nodes() const { return nodes_.get(); }   // nodes()[children + letter] is always inside
   int64_t places() const { return places_; }
   bool is_word(int32_t node) const { return nodes_[node].weight > -std::numeric_limits<double>::infinity(); }
-  double weight(std::string_view word) const;                         // -infinity: no word
+  double weight(std::string_view word) const;   // -infinity: no word
 
-  int64_t size() const { return size_; }                              // distinct words
-  int64_t total() const { return total_; }                            // sum of counts
+  int64_t size() const { return size_; }     // distinct words
+  int64_t total() const { return total_; }   // sum of counts
   double log_total() const { return log_total_; }
-  int32_t longest() const { return longest_; }                        // characters of the longest word
+  int32_t longest() const { return longest_; }   // characters of the longest word
 
  private:
   struct Free {
     void operator()(Node* nodes) const { std::free(nodes); }
   };
   std::unique_ptr<Node[], Free> nodes_;
-  std::vector<uint16_t> letters_;                                     // by code point
+  std::vector<uint16_t> letters_;   // by code point
   int64_t places_ = 0, size_ = 0, total_ = 0;
   double log_total_ = 0;
   int32_t longest_ = 0;
 };
 
-}  // namespace qd
+}   // namespace qd

@@ -10,7 +10,8 @@
 namespace qd {
 namespace {
 
-constexpr double e2 = 2, e4 = 4, e6 = 6;   // post 6920: ln of the least cohesion of 2, 3 and 4 characters; a factor e^2 for each more
+constexpr double e2 = 2, e4 = 4,
+                 e6 = 6;   // post 6920: ln of the least cohesion of 2, 3 and 4 characters; a factor e^2 for each more
 
 GramLevels levels_of(const Characters& text, int64_t min_count, int longest, const std::function<void(int)>& tell) {
   GramLevels grams;
@@ -60,7 +61,8 @@ std::vector<FoundWord> by_grams(const Characters& text, const GramLevels& grams,
     std::transform(cohesion.begin(), cohesion.end(), is_cohesive.begin(), [&](float c) { return c >= least; });
     const auto& at = grams.of(n).at;
     for (size_t i = 0; i < at.size(); ++i)
-      if (at[i] >= 0 && is_cohesive[static_cast<size_t>(at[i])]) std::fill_n(closed.begin() + static_cast<std::ptrdiff_t>(i), n - 1, uint8_t{1});
+      if (at[i] >= 0 && is_cohesive[static_cast<size_t>(at[i])])
+        std::fill_n(closed.begin() + static_cast<std::ptrdiff_t>(i), n - 1, uint8_t{1});
   }
   const auto all_cohesive = [&](size_t begin, size_t length) {
     for (int n = 3; n <= grams.longest() && static_cast<size_t>(n) <= length; ++n)
@@ -68,7 +70,8 @@ std::vector<FoundWord> by_grams(const Characters& text, const GramLevels& grams,
         if (const int32_t g = grams.of(n).at[i]; g < 0 || !cohesive[static_cast<size_t>(n)][static_cast<size_t>(g)]) return false;
     return true;
   };
-  return count_pieces(text, grams, closed, o.min_count, [&](size_t begin, size_t length) { return !o.backtrack || all_cohesive(begin, length); });
+  return count_pieces(text, grams, closed, o.min_count,
+                      [&](size_t begin, size_t length) { return !o.backtrack || all_cohesive(begin, length); });
 }
 
 void fill_scores(std::vector<FoundWord>& words, const Characters& text, const GramLevels& grams) {
@@ -89,7 +92,7 @@ void fill_scores(std::vector<FoundWord>& words, const Characters& text, const Gr
   }
 }
 
-}  // namespace
+}   // namespace
 
 std::vector<float> cohesions(const GramLevels& grams, int n, double total) {
   const Grams& whole = grams.of(n);
@@ -109,8 +112,8 @@ std::vector<float> cohesions(const GramLevels& grams, int n, double total) {
   return result;
 }
 
-std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& grams, std::span<const uint8_t> closed, int64_t min_count,
-                                    const std::function<bool(size_t begin, size_t length)>& keep) {
+std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& grams, std::span<const uint8_t> closed,
+                                    int64_t min_count, const std::function<bool(size_t begin, size_t length)>& keep) {
   // Short pieces are grams, or rare. Of long ones the place and a hash are kept.
   constexpr size_t buckets = 64;
   struct Long {
@@ -120,7 +123,7 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
   const auto longest = static_cast<size_t>(grams.longest());
   const int64_t chunks = std::ssize(closed) < 100'000 ? 1 : threads();
   struct Counts {
-    std::vector<std::vector<uint32_t>> of;   // by length and gram
+    std::vector<std::vector<uint32_t>> of;           // by length and gram
     std::array<std::vector<Long>, buckets> longer;   // by hash
   };
   std::vector<Counts> parts(static_cast<size_t>(chunks));
@@ -179,10 +182,11 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
       for (to = from + 1; to < longer.size() && longer[to].hash == longer[from].hash;) ++to;
       if (static_cast<int64_t>(to - from) < min_count) continue;
       // Nearly always one text; where hashes collide, several.
-      std::sort(longer.begin() + static_cast<std::ptrdiff_t>(from), longer.begin() + static_cast<std::ptrdiff_t>(to), [&](const Long& a, const Long& b) {
-        const auto o = order(a, b);
-        return o != 0 ? o < 0 : a.begin < b.begin;
-      });
+      std::sort(longer.begin() + static_cast<std::ptrdiff_t>(from), longer.begin() + static_cast<std::ptrdiff_t>(to),
+                [&](const Long& a, const Long& b) {
+                  const auto o = order(a, b);
+                  return o != 0 ? o < 0 : a.begin < b.begin;
+                });
       for (size_t same = from, end; same < to; same = end) {
         for (end = same + 1; end < to && order(longer[end], longer[same]) == 0;) ++end;
         add(found[bucket], longer[same].begin, longer[same].length, static_cast<int64_t>(end - same));
@@ -193,13 +197,15 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
   return words;
 }
 
-std::vector<FoundWord> discover_words(std::span<const std::string_view> texts, const DiscoverOptions& options, const DiscoverProgress& progress) {
+std::vector<FoundWord> discover_words(std::span<const std::string_view> texts, const DiscoverOptions& options,
+                                      const DiscoverProgress& progress) {
   DiscoverOptions o = options;
   using enum DiscoverMethod;
   if (o.min_count == 0) o.min_count = o.method == cut ? 16 : o.method == entropy ? 10 : o.method == ngram ? 32 : 4;
   if (o.max_length == 0) o.max_length = o.method == best ? 8 : 4;
   QD_CHECK(o.min_count > 0, "words discover", str("expected a min_count above 0, got ", o.min_count));
-  QD_CHECK(o.max_length >= 2 && o.max_length <= 8, "words discover", str("expected a max_length from 2 to 8, got ", o.max_length));
+  QD_CHECK(o.max_length >= 2 && o.max_length <= 8, "words discover",
+           str("expected a max_length from 2 to 8, got ", o.max_length));
   const auto tell = [&](double done, const std::string& what) {
     if (progress) progress(done, what);
   };
@@ -212,14 +218,18 @@ std::vector<FoundWord> discover_words(std::span<const std::string_view> texts, c
     if (o.scores) fill_scores(words, text, levels_of(text, o.min_count, o.max_length, [](int) {}));
   } else {
     const int longest = o.method == cut && !o.scores ? 2 : o.max_length;
-    const GramLevels grams = levels_of(text, o.min_count, longest, [&](int n) { tell(0.2 + 0.15 * n, str("n-grams of ", n, " characters")); });
+    const GramLevels grams =
+        levels_of(text, o.min_count, longest, [&](int n) { tell(0.2 + 0.15 * n, str("n-grams of ", n, " characters")); });
     tell(0.8, "choosing");
-    words = o.method == cut ? by_cutting(text, grams, o) : o.method == entropy ? by_entropy(text, grams, o) : by_grams(text, grams, o);
+    words = o.method == cut       ? by_cutting(text, grams, o)
+            : o.method == entropy ? by_entropy(text, grams, o)
+                                  : by_grams(text, grams, o);
     if (o.scores) fill_scores(words, text, grams);
   }
-  std::sort(words.begin(), words.end(), [](const FoundWord& a, const FoundWord& b) { return a.count != b.count ? a.count > b.count : a.word < b.word; });
+  std::sort(words.begin(), words.end(),
+            [](const FoundWord& a, const FoundWord& b) { return a.count != b.count ? a.count > b.count : a.word < b.word; });
   tell(1, str(words.size(), " words"));
   return words;
 }
 
-}  // namespace qd
+}   // namespace qd

@@ -50,7 +50,7 @@ std::vector<FoundWord> discover_words(std::span<const std::string_view> texts, c
 
 // n-grams of 1 to max_length characters.
 struct GramLevels {
-  std::vector<Grams> level;                                 // level[n - 1]
+  std::vector<Grams> level;   // level[n - 1]
   const Grams& of(int n) const { return level[static_cast<size_t>(n) - 1]; }
   int longest() const { return static_cast<int>(level.size()); }
 };
@@ -59,9 +59,9 @@ std::vector<float> cohesions(const GramLevels& grams, int n, double total);
 
 // Pieces of a text between the gaps that are open, with exact counts of at least min_count. `closed[i]`: characters i and i + 1 belong
 // together. keep(begin, length) is asked once for each distinct piece of at least two characters.
-std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& grams, std::span<const uint8_t> closed, int64_t min_count,
-                                    const std::function<bool(size_t begin, size_t length)>& keep);
+std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& grams, std::span<const uint8_t> closed,
+                                    int64_t min_count, const std::function<bool(size_t begin, size_t length)>& keep);
 
 std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptions& options, const DiscoverProgress& progress);
 
-}  // namespace qd
+}   // namespace qd

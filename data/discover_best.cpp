@@ -22,7 +22,7 @@ constexpr int gentle_rounds = 3;   // the first rounds ask for less: then counts
 
 struct Candidate {
   std::string word;
-  std::vector<uint16_t> ids;       // characters
+  std::vector<uint16_t> ids;   // characters
   int64_t count;
 };
 
@@ -56,8 +56,9 @@ class Cutter {
         letters.resize(n + 1), route.resize(n + 1), steps.resize(n);
         for (size_t i = 0; i < n; ++i) letters[i] = letter[text_.ids[begin + i]];
         letters[n] = 0;
-        most_probable_words(d, letters.data(), n, route.data(),
-                            [&](size_t i, int32_t node, size_t end) { steps[i] = {node, static_cast<uint32_t>(end - i)}; });
+        most_probable_words(d, letters.data(), n, route.data(), [&](size_t i, int32_t node, size_t end) {
+          steps[i] = {node, static_cast<uint32_t>(end - i)};
+        });
         for (size_t i = 0; i < n; i += steps[i].length)
           if (steps[i].node != Dictionary::none) ++own[static_cast<size_t>(steps[i].node)];
       }
@@ -104,7 +105,7 @@ std::vector<Candidate> candidates(const Characters& text, const DiscoverOptions&
   return found;
 }
 
-}  // namespace
+}   // namespace
 
 std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptions& o, const DiscoverProgress& tell) {
   std::vector<Candidate> words = candidates(text, o, tell);
@@ -123,7 +124,8 @@ std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptio
       int32_t node = Dictionary::root;
       for (const uint16_t id : w.ids) letters.push_back(d.letter(text.codes[id])), node = d.child(node, letters.back());
       w.count = std::max<int64_t>(counts[static_cast<size_t>(node)], w.ids.size() == 1);   // characters stay: any text can be cut
-      return w.ids.size() > 1 && (w.count < 2 || d.nodes()[node].weight - without_itself(d, letters) < asked * static_cast<double>(w.ids.size() - 1));
+      return w.ids.size() > 1 &&
+             (w.count < 2 || d.nodes()[node].weight - without_itself(d, letters) < asked * static_cast<double>(w.ids.size() - 1));
     });
   }
   std::vector<FoundWord> found;
@@ -132,4 +134,4 @@ std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptio
   return found;
 }
 
-}  // namespace qd
+}   // namespace qd

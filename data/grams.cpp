@@ -13,7 +13,7 @@
 namespace qd {
 namespace {
 
-constexpr uint16_t private_use = 0xE000;       // up to U+F8FF: no text uses these, characters beyond the BMP get their places
+constexpr uint16_t private_use = 0xE000;   // up to U+F8FF: no text uses these, characters beyond the BMP get their places
 constexpr size_t beyond_most = 0xF900 - 0xE000;
 
 bool is_alphanumeric(uint32_t code) {
@@ -32,7 +32,9 @@ class Beyond {
     codes_.push_back(code);
     return places_[code] = place;
   }
-  uint32_t code(uint16_t place) const { return place >= private_use && place - private_use < std::ssize(codes_) ? codes_[place - private_use] : place; }
+  uint32_t code(uint16_t place) const {
+    return place >= private_use && place - private_use < std::ssize(codes_) ? codes_[place - private_use] : place;
+  }
 
  private:
   std::mutex mutex_;
@@ -63,7 +65,8 @@ std::vector<uint16_t> decode(std::string_view text, const std::vector<uint8_t>& 
 // Positions in the order of a number that each has below `groups`, stable, in parallel: a counting sort.
 // number(i) is -1 where a position is left out; value(i) is what is kept of it.
 template <class Number, class Value>
-std::vector<uint64_t> grouped(size_t positions, size_t groups, const Number& number, const Value& value, std::vector<size_t>& begin) {
+std::vector<uint64_t> grouped(size_t positions, size_t groups, const Number& number, const Value& value,
+                              std::vector<size_t>& begin) {
   const int64_t chunks = positions < 100'000 ? 1 : threads();
   std::vector<std::vector<uint32_t>> histograms(static_cast<size_t>(chunks));
   const auto edge = [&](int64_t chunk) { return positions * static_cast<size_t>(chunk) / static_cast<size_t>(chunks); };
@@ -101,10 +104,11 @@ std::vector<size_t> even_tasks(const std::vector<size_t>& begin) {
   return edges;
 }
 
-}  // namespace
+}   // namespace
 
 bool is_chinese(uint32_t code) {
-  return (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) || code == 0x3007 || (code >= 0x20000 && code <= 0x3134F);
+  return (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) || code == 0x3007 ||
+         (code >= 0x20000 && code <= 0x3134F);
 }
 
 void Characters::append(std::string& out, size_t begin, size_t length) const {
@@ -119,11 +123,12 @@ Characters read_characters(std::span<const std::string_view> texts, Alphabet alp
   std::vector<std::string_view> pieces(1);   // begins with an interruption
   for (const std::string_view text : texts) {
     for (const auto piece : cut_text(text, 1 << 19)) pieces.push_back(piece);
-    pieces.emplace_back();                   // and so it does behind each text
+    pieces.emplace_back();   // and so it does behind each text
   }
   Beyond beyond;
   std::vector<std::vector<uint16_t>> parts(pieces.size());
-  parallel_tasks(std::ssize(pieces), [&](int64_t i) { parts[static_cast<size_t>(i)] = decode(pieces[static_cast<size_t>(i)], wanted, beyond); });
+  parallel_tasks(std::ssize(pieces),
+                 [&](int64_t i) { parts[static_cast<size_t>(i)] = decode(pieces[static_cast<size_t>(i)], wanted, beyond); });
 
   std::vector<size_t> begin = {0};
   for (const auto& part : parts) begin.push_back(begin.back() + part.size());
@@ -166,7 +171,8 @@ Grams single_characters(const Characters& text, int64_t min_count) {
   grams.first.resize(grams.size());
   const auto kept = static_cast<int32_t>(grams.size());
   parallel_for(std::ssize(text.ids), 1 << 16, [&](int64_t from, int64_t to) {
-    for (auto i = static_cast<size_t>(from); i < static_cast<size_t>(to); ++i) grams.at[i] = text.ids[i] <= kept ? text.ids[i] - 1 : -1;
+    for (auto i = static_cast<size_t>(from); i < static_cast<size_t>(to); ++i)
+      grams.at[i] = text.ids[i] <= kept ? text.ids[i] - 1 : -1;
   });
   for (size_t i = text.ids.size(); i-- > 0;)
     if (grams.at[i] >= 0) grams.first[static_cast<size_t>(grams.at[i])] = static_cast<uint32_t>(i);
@@ -259,4 +265,4 @@ Neighbours neighbours(const Characters& text, const Grams& grams) {
   return result;
 }
 
-}  // namespace qd
+}   // namespace qd

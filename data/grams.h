@@ -11,17 +11,17 @@ namespace qd {
 
 // A text as numbers of characters: 1 and up, the commonest first, and 0 wherever it is interrupted by anything else.
 struct Characters {
-  std::vector<uint16_t> ids;        // begins and ends with 0
-  std::vector<uint32_t> codes;      // code point of each id
-  std::vector<int64_t> count;       // of each id; that of 0 is the number of interruptions
-  int64_t total = 0;                // characters
+  std::vector<uint16_t> ids;     // begins and ends with 0
+  std::vector<uint32_t> codes;   // code point of each id
+  std::vector<int64_t> count;    // of each id; that of 0 is the number of interruptions
+  int64_t total = 0;             // characters
 
   void append(std::string& out, size_t begin, size_t length) const;   // as UTF-8
 };
 
 // Which characters words may consist of: Chinese ones; digits and Latin letters of ASCII as well, where wanted.
 enum class Alphabet { chinese, alphanumeric };
-bool is_chinese(uint32_t code);     // of the blocks of unified ideographs, and the number zero U+3007
+bool is_chinese(uint32_t code);   // of the blocks of unified ideographs, and the number zero U+3007
 
 // In parallel. Bytes that are not UTF-8 interrupt. Of more than 65,535 distinct characters the rarest interrupt.
 // Throws Error: more than 2^32 - 3 characters.
@@ -30,7 +30,7 @@ Characters read_characters(std::span<const std::string_view> texts, Alphabet alp
 // The n-grams that occur at least min_count times.
 struct Grams {
   int n = 0;
-  std::vector<int32_t> at;          // by position: which one begins here; -1: none
+  std::vector<int32_t> at;              // by position: which one begins here; -1: none
   std::vector<uint32_t> count, first;   // of each: how often, and a position where it stands
   size_t size() const { return count.size(); }
 };
@@ -44,4 +44,4 @@ struct Neighbours {
 };
 Neighbours neighbours(const Characters& text, const Grams& grams);
 
-}  // namespace qd
+}   // namespace qd

@@ -28,7 +28,7 @@ class Hmm {
   using States = std::array<double, 4>;   // B E M S, in the order of their letters
   States start_{};
   std::array<States, 4> transition_{};
-  std::vector<States> emission_;          // by code - first
+  std::vector<States> emission_;   // by code - first
 };
 
-}  // namespace qd
+}   // namespace qd

@@ -21,7 +21,8 @@ bool is_ascii_alphanumeric(uint32_t code) {
 
 // jieba's re_han_default: [\u4E00-\u9FD5a-zA-Z0-9+#&\._%\-]
 bool in_jieba_block(uint32_t code) {
-  return Hmm::covers(code) || is_ascii_alphanumeric(code) || (code < 0x80 && std::string_view("+#&._%-").find(static_cast<char>(code)) != std::string_view::npos);
+  return Hmm::covers(code) || is_ascii_alphanumeric(code) ||
+         (code < 0x80 && std::string_view("+#&._%-").find(static_cast<char>(code)) != std::string_view::npos);
 }
 
 void cut_dag(SegmentBlock& b, const Dictionary& dictionary) {
@@ -133,11 +134,12 @@ void join_unknown(const SegmentBlock& b, const Dictionary& dictionary, const Hmm
   }
 }
 
-}  // namespace
+}   // namespace
 
 Segmenter::Segmenter(Dictionary dictionary, SegmentMethod method, std::optional<Hmm> hmm, bool unknown_words)
     : dictionary_(std::move(dictionary)), method_(method), hmm_(std::move(hmm)), about_(0x10000) {
-  QD_CHECK(!hmm_ || method == SegmentMethod::dag, "--hmm", "expected the method dag beside it", "the model belongs to jieba's method: --method dag");
+  QD_CHECK(!hmm_ || method == SegmentMethod::dag, "--hmm", "expected the method dag beside it",
+           "the model belongs to jieba's method: --method dag");
   for (uint32_t code = 0; code < about_.size(); ++code) about_[code] = kind_of(code);
   if (method == SegmentMethod::backward || method == SegmentMethod::shortest) automaton_.emplace(dictionary_);
   if (method == SegmentMethod::unigram) unigram_.emplace(dictionary_, unknown_words);
@@ -152,7 +154,8 @@ uint32_t Segmenter::kind_of(uint32_t code) const {
     const uint32_t kind = Unigram::kind(code);
     return letter | kind << kind_shift | (letter != 0 || kind != Unigram::other ? inside : 0);
   }
-  const bool is_inside = method_ == SegmentMethod::dag ? in_jieba_block(code) : letter != 0 || is_letter(code) || is_number(code) || is_mark(code);
+  const bool is_inside =
+      method_ == SegmentMethod::dag ? in_jieba_block(code) : letter != 0 || is_letter(code) || is_number(code) || is_mark(code);
   return letter | (is_inside ? inside : 0) | static_cast<uint32_t>(is_ascii_alphanumeric(code)) << kind_shift;
 }
 
@@ -176,7 +179,9 @@ void Segmenter::words(std::string_view text, std::vector<std::string_view>& word
     if (b.size() > 0) {
       b.finish(at);
       cut(b);
-      const auto word = [&](size_t begin, size_t end) { words.emplace_back(data + b.offset[begin], b.offset[end] - b.offset[begin]); };
+      const auto word = [&](size_t begin, size_t end) {
+        words.emplace_back(data + b.offset[begin], b.offset[end] - b.offset[begin]);
+      };
       if (hmm_) {
         join_unknown(b, dictionary_, *hmm_, word);
       } else if (method_ == SegmentMethod::unigram) {
@@ -204,11 +209,16 @@ void Segmenter::words(std::string_view text, std::vector<std::string_view>& word
 
 void Segmenter::cut(SegmentBlock& b) const {
   switch (method_) {
-    case SegmentMethod::unigram: return unigram_->cut(b);
-    case SegmentMethod::dag: return cut_dag(b, dictionary_);
-    case SegmentMethod::forward: return cut_forward(b, dictionary_);
-    case SegmentMethod::backward: return cut_backward(b, *automaton_);
-    case SegmentMethod::shortest: return cut_shortest(b, dictionary_, *automaton_);
+    case SegmentMethod::unigram:
+      return unigram_->cut(b);
+    case SegmentMethod::dag:
+      return cut_dag(b, dictionary_);
+    case SegmentMethod::forward:
+      return cut_forward(b, dictionary_);
+    case SegmentMethod::backward:
+      return cut_backward(b, *automaton_);
+    case SegmentMethod::shortest:
+      return cut_shortest(b, dictionary_, *automaton_);
   }
 }
 
@@ -252,4 +262,4 @@ size_t Segmenter::boundary(std::string_view text, size_t position) const {
 
 bool separates_words(uint32_t code) { return is_space(code) || (code >= 0x1C && code <= 0x1F); }
 
-}  // namespace qd
+}   // namespace qd

@@ -53,10 +53,10 @@ class Segmenter {
   std::optional<Hmm> hmm_;
   std::optional<Automaton> automaton_;
   std::optional<Unigram> unigram_;
-  std::vector<uint32_t> about_;          // by code point below 0x10000
+  std::vector<uint32_t> about_;   // by code point below 0x10000
 };
 
 // Whether Python's str.isspace says so: white space and the separators U+001C to U+001F.
 bool separates_words(uint32_t code);
 
-}  // namespace qd
+}   // namespace qd

@@ -11,13 +11,13 @@
 namespace qd {
 
 struct SegmentBlock {
-  std::vector<uint16_t> letters;          // of the dictionary, 0 at the end
+  std::vector<uint16_t> letters;   // of the dictionary, 0 at the end
   std::vector<uint32_t> codes;
-  std::vector<uint8_t> kind;              // 1: a letter or digit of ASCII; for unigram one of Unigram::Kind
-  std::vector<size_t> offset;             // bytes in the text, and the end of the block
+  std::vector<uint8_t> kind;    // 1: a letter or digit of ASCII; for unigram one of Unigram::Kind
+  std::vector<size_t> offset;   // bytes in the text, and the end of the block
   std::vector<double> route;
-  std::vector<uint32_t> run;              // of numbers and Latin that begins here, in characters; 0: none does
-  std::vector<uint32_t> length;           // result: of the word that begins here, in characters
+  std::vector<uint32_t> run;      // of numbers and Latin that begins here, in characters; 0: none does
+  std::vector<uint32_t> length;   // result: of the word that begins here, in characters
 
   size_t size() const { return codes.size(); }
   void clear() { letters.clear(), codes.clear(), kind.clear(), offset.clear(); }
@@ -27,4 +27,4 @@ struct SegmentBlock {
   void finish(size_t end) { letters.push_back(0), offset.push_back(end); }
 };
 
-}  // namespace qd
+}   // namespace qd

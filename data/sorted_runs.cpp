@@ -49,9 +49,10 @@ class RunReader {
   bool done_ = false;
 };
 
-}  // namespace
+}   // namespace
 
-SortedRuns::SortedRuns(WordOrder order) : order_(order), file_("", "counts", "set TMPDIR to a folder with more room, or give a greater --memory") {}
+SortedRuns::SortedRuns(WordOrder order)
+    : order_(order), file_("", "counts", "set TMPDIR to a folder with more room, or give a greater --memory") {}
 
 void SortedRuns::add(std::vector<CountedWord> run) {
   std::sort(run.begin(), run.end(), order_);
@@ -86,4 +87,4 @@ void SortedRuns::merge(const std::function<void(const CountedWord&)>& f) const {
   }
 }
 
-}  // namespace qd
+}   // namespace qd

@@ -16,7 +16,9 @@ struct CountedWord {
 };
 using WordOrder = bool (*)(const CountedWord& a, const CountedWord& b);
 inline bool by_word(const CountedWord& a, const CountedWord& b) { return a.word < b.word; }
-inline bool by_count(const CountedWord& a, const CountedWord& b) { return a.count != b.count ? a.count > b.count : a.word < b.word; }
+inline bool by_count(const CountedWord& a, const CountedWord& b) {
+  return a.count != b.count ? a.count > b.count : a.word < b.word;
+}
 
 class SortedRuns {
  public:
@@ -33,4 +35,4 @@ class SortedRuns {
   std::vector<uint64_t> begins_;   // of each run, in bytes
 };
 
-}  // namespace qd
+}   // namespace qd

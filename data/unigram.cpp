@@ -16,7 +16,7 @@ constexpr double impossible = -1e300;
 bool in(std::u32string_view set, uint32_t code) { return set.find(code) != std::u32string_view::npos; }
 uint32_t half_width(uint32_t code) { return code >= 0xFF01 && code <= 0xFF5E ? code - 0xFEE0 : code; }
 
-}  // namespace
+}   // namespace
 
 Unigram::Kind Unigram::kind(uint32_t code) {
   if (is_chinese(code)) return chinese;
@@ -53,7 +53,8 @@ Unigram::Unigram(const Dictionary& dictionary, bool unknown_words) : dictionary_
   const auto kinds = static_cast<double>(dictionary.size()), tokens = static_cast<double>(dictionary.total());
   double all_lengths = 0;
   for (const double count : lengths) all_lengths += count + 1;
-  for (size_t n = 1; n <= longest; ++n) length_[n] = std::log(kinds / (kinds + tokens)) + std::log((lengths[n] + 1) / all_lengths);
+  for (size_t n = 1; n <= longest; ++n)
+    length_[n] = std::log(kinds / (kinds + tokens)) + std::log((lengths[n] + 1) / all_lengths);
   run_ = length_[1];
 
   std::array<double, 4> totals{};
@@ -132,4 +133,4 @@ void Unigram::cut(SegmentBlock& b) const {
   }
 }
 
-}  // namespace qd
+}   // namespace qd

@@ -14,7 +14,7 @@
 namespace qd {
 namespace {
 
-constexpr size_t shards = 64;      // of a table, by hash
+constexpr size_t shards = 64;   // of a table, by hash
 constexpr size_t part_size = 1 << 17;
 constexpr uint32_t codes = 0x110000;
 
@@ -38,7 +38,7 @@ void tell(std::vector<CountedWord>& words, int64_t top, const std::function<void
   for (size_t i = 0; i < wanted; ++i) f(words[i]);
 }
 
-}  // namespace
+}   // namespace
 
 uint64_t WordTable::random_seed() {
   std::random_device random;
@@ -144,7 +144,9 @@ void WordCounter::count(Worker& worker, std::string_view text) {
 
 void WordCounter::add(std::string_view text) {
   // A batch never spans two parts, so a part has room for it.
-  const size_t size = std::max(part_size, options_.strategy == CountStrategy::batched ? 64 * static_cast<size_t>(std::min<int64_t>(options_.batch, 1 << 14)) : 0);
+  const size_t size = std::max(part_size, options_.strategy == CountStrategy::batched
+                                              ? 64 * static_cast<size_t>(std::min<int64_t>(options_.batch, 1 << 14))
+                                              : 0);
   const auto parts = cut_text(text, size, [&](std::string_view t, size_t at) {
     const size_t line = after_line(t, at);
     return line > 0 ? line : options_.boundary(t, at);
@@ -214,7 +216,8 @@ WordCounter::Summary WordCounter::finish(int64_t top, const std::function<void(c
     parallel_tasks(std::ssize(tables), [&](int64_t shard) {
       const auto i = static_cast<size_t>(shard);
       for (size_t w = 1; w < workers_.size(); ++w)
-        workers_[w]->tables[i].for_each([&](std::string_view word, int64_t count, uint64_t hash) { tables[i].add(word, count, hash); });
+        workers_[w]->tables[i].for_each(
+            [&](std::string_view word, int64_t count, uint64_t hash) { tables[i].add(word, count, hash); });
     });
     std::vector<CountedWord> words;
     for (const WordTable& table : tables)
@@ -267,4 +270,4 @@ WordCounter::Summary CharacterCounter::finish(int64_t top, const std::function<v
   return summary;
 }
 
-}  // namespace qd
+}   // namespace qd

@@ -22,11 +22,11 @@ enum class CountStrategy { direct, batched, sharded };
 
 struct CountOptions {
   CountStrategy strategy = CountStrategy::sharded;
-  int64_t batch = 1000;            // batched: lines
-  int64_t memory = 0;              // bytes that tables may take before they go to a temporary file; 0: no limit
+  int64_t batch = 1000;   // batched: lines
+  int64_t memory = 0;     // bytes that tables may take before they go to a temporary file; 0: no limit
   // The words of a text without line ends, appended; each a part of the text, none empty.
   std::function<void(std::string_view text, std::vector<std::string_view>& words)> split;
-  Boundary boundary;               // where a text can be cut without changing words
+  Boundary boundary;   // where a text can be cut without changing words
 };
 
 // Splits at white space as Python's str.split does.
@@ -69,4 +69,4 @@ class CharacterCounter {
   int64_t broken_bytes_ = 0;
 };
 
-}  // namespace qd
+}   // namespace qd

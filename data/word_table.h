@@ -48,24 +48,27 @@ class WordTable {
     if (!slots_.empty()) __builtin_prefetch(&slots_[place_of(hash)]);
   }
 
-  size_t size() const { return size_; }                        // distinct words
+  size_t size() const { return size_; }                                                    // distinct words
   size_t memory() const { return slots_.capacity() * sizeof(Slot) + arena_.capacity(); }   // bytes
 
   // f(word, count, hash), in no particular order.
   template <class F>
   void for_each(const F& f) const {
     for (const Slot& slot : slots_)
-      if (slot.count > 0) f(slot.length <= 8 ? std::string_view(reinterpret_cast<const char*>(&slot.place), slot.length) : std::string_view(arena_.data() + slot.place, slot.length), slot.count, slot.hash);
+      if (slot.count > 0)
+        f(slot.length <= 8 ? std::string_view(reinterpret_cast<const char*>(&slot.place), slot.length)
+                           : std::string_view(arena_.data() + slot.place, slot.length),
+          slot.count, slot.hash);
   }
-  void clear() {                                               // the memory stays
+  void clear() {   // the memory stays
     std::fill(slots_.begin(), slots_.end(), Slot{});
     arena_.clear(), size_ = 0;
   }
 
  private:
   struct Slot {
-    uint64_t hash = 0, place = 0;                              // the bytes themselves, or where they begin in the arena
-    int64_t count = 0;                                         // 0: empty
+    uint64_t hash = 0, place = 0;   // the bytes themselves, or where they begin in the arena
+    int64_t count = 0;              // 0: empty
     uint64_t length = 0;
   };
 
@@ -86,7 +89,7 @@ class WordTable {
     const auto byte = [&](size_t i) { return static_cast<uint64_t>(static_cast<unsigned char>(bytes[i])) << 8 * i; };
     return byte(0) | byte(count / 2) | byte(count - 1);
   }
-  static uint64_t mixed(uint64_t a, uint64_t b) {              // both halves of the product, as in Wang Yi's wyhash
+  static uint64_t mixed(uint64_t a, uint64_t b) {   // both halves of the product, as in Wang Yi's wyhash
     __extension__ using Wide = unsigned __int128;
     const Wide product = static_cast<Wide>(a ^ 0xA0761D6478BD642F) * (b ^ 0xE7037ED1A0B428DB);
     return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
@@ -103,11 +106,11 @@ class WordTable {
     }
   }
 
-  std::vector<Slot> slots_;                                    // at most half of them in use
+  std::vector<Slot> slots_;   // at most half of them in use
   std::vector<char> arena_;
   size_t size_ = 0;
   int shift_ = 64;
   uint64_t multiplier_ = next_multiplier();
 };
 
-}  // namespace qd
+}   // namespace qd

@@ -32,14 +32,14 @@ class WordTokenizer final : public Tokenizer {
   std::vector<int32_t> encode_piece(std::string_view text) const override;
 
  private:
-  std::string dictionary_, characters_;                      // as they are saved
+  std::string dictionary_, characters_;   // as they are saved
   Segmenter segmenter_;
-  std::string text_;                                         // the bytes of all ids, one after another
-  std::vector<size_t> begin_;                                // where each id's bytes begin in it, and the end
-  std::unordered_map<std::string_view, int32_t> id_of_;      // words and characters
+  std::string text_;                                      // the bytes of all ids, one after another
+  std::vector<size_t> begin_;                             // where each id's bytes begin in it, and the end
+  std::unordered_map<std::string_view, int32_t> id_of_;   // words and characters
 };
 
 // What data/tokenizer.cpp and its kinds share: qiudao_tokenizer.json with these fields.
 void write_tokenizer(const std::string& folder, const std::vector<std::pair<std::string, std::string>>& fields);
 
-}  // namespace qd
+}   // namespace qd

@@ -63,7 +63,7 @@ std::string page(const Laboratory& lab, const std::vector<Found>& results, const
   return report.html();
 }
 
-}  // namespace
+}   // namespace
 
 Command& Laboratory::add_to(App& app, LabOptions& o) const {
   const auto command = std::make_shared<Command*>(nullptr);
@@ -97,13 +97,15 @@ int Laboratory::run(const LabOptions& o, const Command& command) const {
     }
     if (!v.note.empty()) log(str("  ", v.note));
     log(str("  ", text_of(v.kind), ": ", e.criterion));
-    json.push_back({{"id", e.id}, {"claim", e.claim}, {"criterion", e.criterion}, {"figures", figures}, {"verdict", text_of(v.kind)}});
+    json.push_back(
+        {{"id", e.id}, {"claim", e.claim}, {"criterion", e.criterion}, {"figures", figures}, {"verdict", text_of(v.kind)}});
     results.push_back({e, v});
-    write_file(out + "/report.html", page(*this, results, command.run_file()));   // what is done is there when the next one is stopped
+    write_file(out + "/report.html",
+               page(*this, results, command.run_file()));   // what is done is there when the next one is stopped
   }
   log(str("the report is ", out, "/report.html"));
   if (o.json) print(json.dump() + "\n");
   return 0;
 }
 
-}  // namespace qd
+}   // namespace qd

@@ -16,19 +16,19 @@
 namespace qd {
 
 struct LabOptions {
-  bool quick = false, json = false;        // quick: the smallest sizes that still show something
-  std::string only;                        // "W0,W2": these alone; empty: all
+  bool quick = false, json = false;   // quick: the smallest sizes that still show something
+  std::string only;                   // "W0,W2": these alone; empty: all
   int64_t seeds = 3, threads = 0;
-  std::string out;                         // a folder for report.html; empty: the next free runs/lab-NAME-001
-  std::vector<std::string> data = {};      // files of text, where a laboratory takes some
+  std::string out;                      // a folder for report.html; empty: the next free runs/lab-NAME-001
+  std::vector<std::string> data = {};   // files of text, where a laboratory takes some
 };
 
 // What an experiment found. Skipped: it needs a file that was not given; `note` says which.
 struct Verdict {
   enum class Kind { pass, fail, skipped };
   Kind kind = Kind::fail;
-  std::vector<Figure> figures = {};        // numbers as texts, with their units
-  std::string note = {};                   // a sentence where one is needed
+  std::vector<Figure> figures = {};   // numbers as texts, with their units
+  std::string note = {};              // a sentence where one is needed
   std::vector<Table> tables = {};
   std::vector<Chart> charts = {};
 };
@@ -52,4 +52,4 @@ struct Laboratory {
 void add_wordcount(App& app);
 void add_words(App& app);
 
-}  // namespace qd
+}   // namespace qd

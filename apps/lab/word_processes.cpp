@@ -25,7 +25,8 @@ bool transfer(int socket, char* bytes, size_t count, bool out) {
 }
 bool send_text(int socket, std::string_view text) {
   uint64_t size = text.size();
-  return transfer(socket, reinterpret_cast<char*>(&size), sizeof size, true) && transfer(socket, const_cast<char*>(text.data()), text.size(), true);
+  return transfer(socket, reinterpret_cast<char*>(&size), sizeof size, true) &&
+         transfer(socket, const_cast<char*>(text.data()), text.size(), true);
 }
 bool receive_text(int socket, std::string& text) {
   uint64_t size = 0;
@@ -45,14 +46,16 @@ bool receive_text(int socket, std::string& text) {
     for (const auto word : words) table.add(word);
     table.for_each([&](std::string_view word, int64_t count, uint64_t) {
       const auto length = static_cast<uint32_t>(word.size());
-      answer.append(reinterpret_cast<const char*>(&count), sizeof count).append(reinterpret_cast<const char*>(&length), sizeof length).append(word);
+      answer.append(reinterpret_cast<const char*>(&count), sizeof count)
+          .append(reinterpret_cast<const char*>(&length), sizeof length)
+          .append(word);
     });
     if (!send_text(socket, answer)) break;
   }
   _exit(0);
 }
 
-}  // namespace
+}   // namespace
 
 WordTable count_in_processes(std::string_view text, const std::vector<std::string_view>& lines, size_t texts) {
   struct Child {
@@ -94,7 +97,8 @@ WordTable count_in_processes(std::string_view text, const std::vector<std::strin
     const std::string_view first = lines[i], last = lines[std::min(i + texts, lines.size()) - 1];
     Child& child = children[batch % 2];
     take_answer(child);
-    QD_CHECK(send_text(child.socket, text.substr(static_cast<size_t>(first.data() - text.data()), static_cast<size_t>(last.data() + last.size() - first.data()))),
+    QD_CHECK(send_text(child.socket, text.substr(static_cast<size_t>(first.data() - text.data()),
+                                                 static_cast<size_t>(last.data() + last.size() - first.data()))),
              "lab wordcount", "expected a process that takes texts, it has ended");
     child.busy = true;
   }
@@ -106,4 +110,4 @@ WordTable count_in_processes(std::string_view text, const std::vector<std::strin
   return all;
 }
 
-}  // namespace qd
+}   // namespace qd

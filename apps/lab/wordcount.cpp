@@ -74,7 +74,9 @@ Verdict same_table(const LabOptions& o) {
   int64_t tables = 0, different = 0;
   std::string texts[] = {"", Corpus(o.quick ? 50'000 : 500'000, 3e5, 1).text, ""};
   std::mt19937 random(1);
-  for (int i = 0; i < 20'000; ++i) texts[2] += str(std::string(random() % 9, static_cast<char>('a' + random() % 3)), random() % 5 ? " " : "\n\r\n");   // empty texts
+  for (int i = 0; i < 20'000; ++i)
+    texts[2] +=
+        str(std::string(random() % 9, static_cast<char>('a' + random() % 3)), random() % 5 ? " " : "\n\r\n");   // empty texts
   const int before = threads();
   for (const std::string& text : texts) {
     set_threads(1);
@@ -111,7 +113,9 @@ const UpsertCosts& upsert_costs(const LabOptions& o) {
   static UpsertCosts costs;
   if (!costs.keys.empty()) return costs;
   std::mt19937_64 random(7);
-  const auto key_of = [](uint64_t i, char* bytes) { return std::string_view(bytes, static_cast<size_t>(std::snprintf(bytes, 24, "%llu", static_cast<unsigned long long>(i)))); };
+  const auto key_of = [](uint64_t i, char* bytes) {
+    return std::string_view(bytes, static_cast<size_t>(std::snprintf(bytes, 24, "%llu", static_cast<unsigned long long>(i))));
+  };
   for (int bits = 10; bits <= (o.quick ? 20 : 23); bits += bits < 12 || bits >= 20 ? 1 : 2) {
     const uint64_t n = uint64_t{1} << bits;
     WordTable table;
@@ -123,10 +127,18 @@ const UpsertCosts& upsert_costs(const LabOptions& o) {
     std::uniform_real_distribution<double> u(0, 1);
     for (const int zipf : {0, 1}) {
       std::vector<size_t> ends;
-      for (size_t i = 0; i < draws; ++i) arena[zipf] += key_of(zipf ? static_cast<uint64_t>(std::pow(n, u(random))) - 1 : random() % n, bytes), ends.push_back(arena[zipf].size());
-      for (size_t i = 0, begin = 0; i < draws; begin = ends[i++]) keys[zipf].emplace_back(arena[zipf].data() + begin, ends[i] - begin);
+      for (size_t i = 0; i < draws; ++i)
+        arena[zipf] += key_of(zipf ? static_cast<uint64_t>(std::pow(n, u(random))) - 1 : random() % n, bytes),
+            ends.push_back(arena[zipf].size());
+      for (size_t i = 0, begin = 0; i < draws; begin = ends[i++])
+        keys[zipf].emplace_back(arena[zipf].data() + begin, ends[i] - begin);
     }
-    const auto times = best_times(3, {[&] { for (const auto k : keys[0]) table.add(k); }, [&] { for (const auto k : keys[1]) table.add(k); }});
+    const auto times = best_times(3, {[&] {
+                                        for (const auto k : keys[0]) table.add(k);
+                                      },
+                                      [&] {
+                                        for (const auto k : keys[1]) table.add(k);
+                                      }});
     costs.keys.push_back(static_cast<double>(n));
     costs.uniform.push_back(times[0] / static_cast<double>(draws) * 1e9);
     costs.zipf.push_back(times[1] / static_cast<double>(draws) * 1e9);
@@ -140,14 +152,18 @@ Verdict growing_table(const LabOptions& o) {
   Series uniform{"uniform", {}}, zipf{"as words are", {}};
   for (size_t i = 0; i < costs.keys.size(); ++i) {
     table.rows.push_back({with_commas(static_cast<int64_t>(costs.keys[i])), shown(costs.uniform[i]), shown(costs.zipf[i])});
-    uniform.points.push_back({std::log2(costs.keys[i]), costs.uniform[i]}), zipf.points.push_back({std::log2(costs.keys[i]), costs.zipf[i]});
+    uniform.points.push_back({std::log2(costs.keys[i]), costs.uniform[i]}),
+        zipf.points.push_back({std::log2(costs.keys[i]), costs.zipf[i]});
   }
   const auto small = static_cast<size_t>(std::find(costs.keys.begin(), costs.keys.end(), 4096.0) - costs.keys.begin());
   const double ratio = costs.uniform.back() / costs.uniform[small], words = costs.zipf.back() / costs.zipf[small];
-  return {.kind = passed_if(ratio >= 3),
-          .figures = {{"uniform, largest / 4,096 keys", shown(ratio)}, {"as words are", shown(words), "the claim is about these: hot words stay in the cache"}},
-          .tables = {table},
-          .charts = {{.title = "Time of one addition", .unit = "ns, over log2 of the keys", .series = {uniform, zipf}, .from_zero = true}}};
+  return {
+      .kind = passed_if(ratio >= 3),
+      .figures = {{"uniform, largest / 4,096 keys", shown(ratio)},
+                  {"as words are", shown(words), "the claim is about these: hot words stay in the cache"}},
+      .tables = {table},
+      .charts = {
+          {.title = "Time of one addition", .unit = "ns, over log2 of the keys", .series = {uniform, zipf}, .from_zero = true}}};
 }
 
 struct Cell2 {
@@ -178,8 +194,10 @@ const std::vector<Cell2>& batching(const LabOptions& o) {
     const auto times = best_times(o.quick ? 2 : 3, ways);
     const auto distinct = static_cast<double>(direct.size());
     for (size_t i = 0; i < batches.size(); ++i) {
-      const double c_l = costs.zipf_at(distinct), c_s = costs.zipf_at(rates[i] * static_cast<double>(batches[i] * Corpus::per_text)), c_it = 2;
-      cells.push_back({vocabulary, times[0] / times[i + 1], c_l / (c_s + rates[i] * (c_it + c_l)), batches[i], distinct, rates[i]});
+      const double c_l = costs.zipf_at(distinct),
+                   c_s = costs.zipf_at(rates[i] * static_cast<double>(batches[i] * Corpus::per_text)), c_it = 2;
+      cells.push_back(
+          {vocabulary, times[0] / times[i + 1], c_l / (c_s + rates[i] * (c_it + c_l)), batches[i], distinct, rates[i]});
     }
   }
   return cells;
@@ -188,25 +206,30 @@ const std::vector<Cell2>& batching(const LabOptions& o) {
 Table batching_table(const LabOptions& o) {
   Table table{.columns = {"vocabulary", "distinct", "texts in a batch", "r", "direct / batched", "the model says"}};
   for (const Cell2& c : batching(o))
-    table.rows.push_back({shown(c.vocabulary), with_commas(static_cast<int64_t>(c.distinct)), str(c.texts), shown(c.rate), shown(c.measured), shown(c.predicted)});
+    table.rows.push_back({shown(c.vocabulary), with_commas(static_cast<int64_t>(c.distinct)), str(c.texts), shown(c.rate),
+                          shown(c.measured), shown(c.predicted)});
   return table;
 }
 
 Verdict batching_always(const LabOptions& o) {
   const auto& cells = batching(o);
-  const auto worst = std::min_element(cells.begin(), cells.end(), [](const Cell2& a, const Cell2& b) { return a.measured < b.measured; });
-  const auto best = std::max_element(cells.begin(), cells.end(), [](const Cell2& a, const Cell2& b) { return a.measured < b.measured; });
-  return {.kind = passed_if(worst->measured >= 1),
-          .figures = {{"worst ratio", shown(worst->measured), str("vocabulary ", worst->vocabulary, ", batches of ", worst->texts)},
-                      {"best ratio", shown(best->measured), str("vocabulary ", best->vocabulary, ", batches of ", best->texts)}},
-          .tables = {batching_table(o)}};
+  const auto worst =
+      std::min_element(cells.begin(), cells.end(), [](const Cell2& a, const Cell2& b) { return a.measured < b.measured; });
+  const auto best =
+      std::max_element(cells.begin(), cells.end(), [](const Cell2& a, const Cell2& b) { return a.measured < b.measured; });
+  return {
+      .kind = passed_if(worst->measured >= 1),
+      .figures = {{"worst ratio", shown(worst->measured), str("vocabulary ", worst->vocabulary, ", batches of ", worst->texts)},
+                  {"best ratio", shown(best->measured), str("vocabulary ", best->vocabulary, ", batches of ", best->texts)}},
+      .tables = {batching_table(o)}};
 }
 
 Verdict batching_large(const LabOptions& o) {
   double best = 0, distinct = 0;
   for (const Cell2& c : batching(o))
     if (c.vocabulary == 3e7) best = std::max(best, c.measured), distinct = c.distinct;
-  return {.kind = passed_if(best >= 1.2), .figures = {{"best ratio at 3e7", shown(best)}, {"distinct words", with_commas(static_cast<int64_t>(distinct))}}};
+  return {.kind = passed_if(best >= 1.2),
+          .figures = {{"best ratio at 3e7", shown(best)}, {"distinct words", with_commas(static_cast<int64_t>(distinct))}}};
 }
 
 Verdict crossover(const LabOptions& o) {
@@ -217,7 +240,8 @@ Verdict crossover(const LabOptions& o) {
     same_side += (c.predicted > 1) == (c.measured > 1);
   }
   return {.kind = passed_if(worst <= 1.3),
-          .figures = {{"largest factor between model and measurement", shown(worst)}, {"cells on the same side of 1", str(same_side, " of ", batching(o).size())}}};
+          .figures = {{"largest factor between model and measurement", shown(worst)},
+                      {"cells on the same side of 1", str(same_side, " of ", batching(o).size())}}};
 }
 
 void run_counter(const Corpus& corpus, CountStrategy strategy, int n) {
@@ -237,11 +261,13 @@ Verdict two_workers(const LabOptions& o) {
                                                 [&] { run_counter(corpus, CountStrategy::batched, 1); },
                                                 [&] { run_counter(corpus, CountStrategy::sharded, 2); }});
     over_direct = t[0] / t[2], over_batched = t[1] / t[2];
-    table.rows.push_back({shown(vocabulary), shown_time(t[0]), shown_time(t[1]), shown_time(t[2]), shown(over_direct), shown(over_batched)});
+    table.rows.push_back(
+        {shown(vocabulary), shown_time(t[0]), shown_time(t[1]), shown_time(t[2]), shown(over_direct), shown(over_batched)});
   }
   set_threads(before);
   return {.kind = passed_if(over_direct > 2 && over_batched <= 2),
-          .figures = {{"two workers over direct counting", shown(over_direct), "the larger vocabulary"}, {"over batched counting", shown(over_batched)}},
+          .figures = {{"two workers over direct counting", shown(over_direct), "the larger vocabulary"},
+                      {"over batched counting", shown(over_batched)}},
           .note = "Sharded counting asks the memory for the places of words ahead of time, which is what batching would gain.",
           .tables = {table}};
 }
@@ -251,11 +277,17 @@ Verdict processes(const LabOptions& o) {
   const Corpus corpus(2'000'000, 3e5, 3);   // 4,000 texts
   Table table{.columns = {"texts in a batch", "two processes", "two threads", "a batch more costs, us"}};
   double first = 0, last = 0;
-  const auto lines = cut_text(corpus.text, 1, [](std::string_view t, size_t at) { return at >= t.size() ? t.size() : t.rfind('\n', at) + 1; });
+  const auto lines =
+      cut_text(corpus.text, 1, [](std::string_view t, size_t at) { return at >= t.size() ? t.size() : t.rfind('\n', at) + 1; });
   for (const size_t texts : {1, 10, 100, 1000}) {
-    const auto t = best_times(o.quick ? 2 : 3, {[&] { count_in_processes(corpus.text, lines, texts); }, [&] {
+    const auto t = best_times(o.quick ? 2 : 3, {[&] { count_in_processes(corpus.text, lines, texts); },
+                                                [&] {
                                                   set_threads(2);
-                                                  WordCounter counter({.strategy = CountStrategy::batched, .batch = static_cast<int64_t>(texts), .memory = 0, .split = split_at_space, .boundary = space_boundary});
+                                                  WordCounter counter({.strategy = CountStrategy::batched,
+                                                                       .batch = static_cast<int64_t>(texts),
+                                                                       .memory = 0,
+                                                                       .split = split_at_space,
+                                                                       .boundary = space_boundary});
                                                   counter.add(corpus.text);
                                                   counter.finish(1, [](const CountedWord&) {});
                                                 }});
@@ -264,7 +296,9 @@ Verdict processes(const LabOptions& o) {
     (texts == 1 ? first : last) = t[0];
   }
   set_threads(before);
-  return {.kind = passed_if(first > 1.5 * last), .figures = {{"processes, batches of 1 / of 1,000", shown(first / last)}}, .tables = {table}};
+  return {.kind = passed_if(first > 1.5 * last),
+          .figures = {{"processes, batches of 1 / of 1,000", shown(first / last)}},
+          .tables = {table}};
 }
 
 Verdict amdahl(const LabOptions& o) {
@@ -274,23 +308,30 @@ Verdict amdahl(const LabOptions& o) {
   double split = 0, finish = 0, all_1 = 0, all_2 = 0;
   const auto run = [&](int n, double& tail) {
     set_threads(n);
-    WordCounter counter({.strategy = CountStrategy::direct, .batch = 1000, .memory = 0, .split = split_at_space, .boundary = space_boundary});
+    WordCounter counter(
+        {.strategy = CountStrategy::direct, .batch = 1000, .memory = 0, .split = split_at_space, .boundary = space_boundary});
     for (const auto block : cut_text(corpus.text, 8 << 20, space_boundary)) counter.add(block);
     tail = seconds_of([&] { counter.finish(1, [](const CountedWord&) {}); });
   };
   double tail_1 = 0, tail_2 = 0;
-  const auto t = best_times(o.quick ? 2 : 5, {[&] { run(1, tail_1); }, [&] { run(2, tail_2); }, [&] { words.clear(), split_at_space(corpus.text, words); }});
+  const auto t = best_times(o.quick ? 2 : 5, {[&] { run(1, tail_1); }, [&] { run(2, tail_2); },
+                                              [&] { words.clear(), split_at_space(corpus.text, words); }});
   all_1 = t[0], all_2 = t[1], split = t[2], finish = tail_1;
   // With two workers: all but the merge in half the time, and the merge of one table into the other, which one worker has not.
   const double merge = tail_2 - tail_1, predicted = (all_1 - finish) / 2 + finish + std::max(merge, 0.0);
   set_threads(before);
   const auto share = [&](double seconds) { return str(shown(100 * seconds / all_1), " %"); };
   return {.kind = passed_if(std::abs(predicted / all_2 - 1) <= 0.15),
-          .figures = {{"one worker", shown_time(all_1)}, {"of it splitting", share(split)}, {"counting", share(all_1 - split - finish)}, {"sorting", share(finish)},
-                      {"merging, two workers", shown_time(std::max(merge, 0.0))}, {"two workers, predicted", shown_time(predicted)}, {"measured", shown_time(all_2)}}};
+          .figures = {{"one worker", shown_time(all_1)},
+                      {"of it splitting", share(split)},
+                      {"counting", share(all_1 - split - finish)},
+                      {"sorting", share(finish)},
+                      {"merging, two workers", shown_time(std::max(merge, 0.0))},
+                      {"two workers, predicted", shown_time(predicted)},
+                      {"measured", shown_time(all_2)}}};
 }
 
-}  // namespace
+}   // namespace
 
 void add_wordcount(App& app) {
   static LabOptions o;
@@ -298,10 +339,14 @@ void add_wordcount(App& app) {
       "wordcount",
       "Post 7031: when two workers are more than twice as fast",
       {{"W0", "All strategies, batches and threads give one table", "no table differs from a plain one", same_table},
-       {"W1", "A table gets slower as it grows", "adding uniform keys to the largest table takes 3 times as long as to one of 4,096", growing_table},
-       {"W2", "Counting in batches is always faster", "direct / batched is at least 1 for every vocabulary and batch", batching_always},
-       {"W2b", "Counting in batches is faster when the table is far larger than the cache", "direct / batched is at least 1.2 at a vocabulary of 3e7", batching_large},
-       {"W2c", "A model of the cost of memory explains when batches win", "predicted and measured ratios differ by at most 30 %", crossover},
+       {"W1", "A table gets slower as it grows",
+        "adding uniform keys to the largest table takes 3 times as long as to one of 4,096", growing_table},
+       {"W2", "Counting in batches is always faster", "direct / batched is at least 1 for every vocabulary and batch",
+        batching_always},
+       {"W2b", "Counting in batches is faster when the table is far larger than the cache",
+        "direct / batched is at least 1.2 at a vocabulary of 3e7", batching_large},
+       {"W2c", "A model of the cost of memory explains when batches win", "predicted and measured ratios differ by at most 30 %",
+        crossover},
        {"W3", "Two workers are more than twice as fast as the naive program, and not more than twice as fast as a good one",
         "over 2 against direct and at most 2 against batched counting, for the larger vocabulary", two_workers},
        {"W4", "Small batches destroy the gain of processes", "batches of one text take 1.5 times as long as of 1,000", processes},
@@ -309,4 +354,4 @@ void add_wordcount(App& app) {
   lab.add_to(app, o);
 }
 
-}  // namespace qd
+}   // namespace qd

@@ -84,14 +84,20 @@ Verdict three_methods(const LabOptions& o) {
   for (const auto method : {DiscoverMethod::cut, DiscoverMethod::entropy, DiscoverMethod::ngram, DiscoverMethod::best}) {
     Found words;
     const double time = best_times(o.quick ? 1 : 3, {[&] { words = discover(text, {.method = method, .min_count = 16}); }})[0];
-    const auto recalled = std::count_if(words.begin(), words.end(), [&](const FoundWord& w) { return frequent.contains(w.word); });
-    if (method == DiscoverMethod::cut || method == DiscoverMethod::entropy) seconds[method == DiscoverMethod::entropy] = time, precision[method == DiscoverMethod::entropy] = precision_at(words, known, 5000);
-    table.rows.push_back({name_of(method), shown(time), str(words.size()), shown(precision_at(words, known, 1000)), shown(precision_at(words, known, 5000)),
-                          shown(precision_at(words, known, 10000)), shown(precision_at(words, known, words.size())),
+    const auto recalled =
+        std::count_if(words.begin(), words.end(), [&](const FoundWord& w) { return frequent.contains(w.word); });
+    if (method == DiscoverMethod::cut || method == DiscoverMethod::entropy)
+      seconds[method == DiscoverMethod::entropy] = time,
+                        precision[method == DiscoverMethod::entropy] = precision_at(words, known, 5000);
+    table.rows.push_back({name_of(method), shown(time), str(words.size()), shown(precision_at(words, known, 1000)),
+                          shown(precision_at(words, known, 5000)), shown(precision_at(words, known, 10000)),
+                          shown(precision_at(words, known, words.size())),
                           shown(static_cast<double>(recalled) / static_cast<double>(frequent.size()))});
   }
   return {.kind = passed_if(seconds[1] >= 5 * seconds[0] && std::abs(precision[0] - precision[1]) <= 0.03),
-          .figures = {{"entropy / cut, seconds", shown(seconds[1] / seconds[0])}, {"P@5000 of cut", shown(precision[0])}, {"of entropy", shown(precision[1])}},
+          .figures = {{"entropy / cut, seconds", shown(seconds[1] / seconds[0])},
+                      {"P@5000 of cut", shown(precision[0])},
+                      {"of entropy", shown(precision[1])}},
           .note = "Exact counts by sorting take the cost out of entropies that made them slow.",
           .tables = {table}};
 }
@@ -103,7 +109,9 @@ Verdict any_length(const LabOptions& o) {
   std::string some;
   for (const FoundWord& w : discover(corpus(), {.method = DiscoverMethod::cut}))
     if (characters_in(w.word) > 4 && is_chinese_word(w.word) && known.contains(w.word) && ++found <= 8) some += w.word + " ";
-  return {.kind = passed_if(found > 0), .figures = {{"words of more than four characters that the dictionary has", str(found)}}, .note = some};
+  return {.kind = passed_if(found > 0),
+          .figures = {{"words of more than four characters that the dictionary has", str(found)}},
+          .note = some};
 }
 
 // 甲乙丙 whose pair 乙丙 has a cohesion of 3.5, among enough other text.
@@ -127,7 +135,9 @@ Verdict weak_pair(const LabOptions& o) {
   int right = 0;
   for (int64_t seed = 1; seed <= o.seeds; ++seed) {
     const std::string text = weak_pair_text(static_cast<uint64_t>(seed));
-    const auto by_cutting = [&](double alpha) { return finds(discover(text, {.method = DiscoverMethod::cut, .min_pmi = std::log(alpha)}), "甲乙丙"); };
+    const auto by_cutting = [&](double alpha) {
+      return finds(discover(text, {.method = DiscoverMethod::cut, .min_pmi = std::log(alpha)}), "甲乙丙");
+    };
     right += !by_cutting(10) && by_cutting(2) && finds(discover(text, {.method = DiscoverMethod::ngram}), "甲乙丙");
   }
   return {.kind = passed_if(right == o.seeds), .figures = {{"texts where all three hold", str(right, " of ", o.seeds)}}};
@@ -140,14 +150,16 @@ Verdict backtracking(const LabOptions&) {
   for (int i = 0; i < 800; ++i) text += "天，地，玄，黄，宇，宙，洪，荒，";
   const bool with = finds(discover(text, {.method = DiscoverMethod::ngram}), "各项目");
   const bool without = finds(discover(text, {.method = DiscoverMethod::ngram, .backtrack = false}), "各项目");
-  return {.kind = passed_if(without && !with), .figures = {{"各项目 without backtracking", without ? "a word" : "no word"}, {"with", with ? "a word" : "no word"}}};
+  return {.kind = passed_if(without && !with),
+          .figures = {{"各项目 without backtracking", without ? "a word" : "no word"}, {"with", with ? "a word" : "no word"}}};
 }
 
 Verdict backtracking_gain(const LabOptions& o) {
   if (o.data.empty() || options.dict.empty()) return skipped("--data and --dict");
   const auto known = known_words();
   const double with = precision_at(discover(corpus(), {.method = DiscoverMethod::ngram, .min_count = 16}), known, 5000);
-  const double without = precision_at(discover(corpus(), {.method = DiscoverMethod::ngram, .min_count = 16, .backtrack = false}), known, 5000);
+  const double without =
+      precision_at(discover(corpus(), {.method = DiscoverMethod::ngram, .min_count = 16, .backtrack = false}), known, 5000);
   return {.kind = passed_if(with - without >= 0.03), .figures = {{"P@5000 without", shown(without)}, {"with", shown(with)}}};
 }
 
@@ -160,14 +172,19 @@ Verdict linear(const LabOptions& o) {
   double worst = 0, worst_line = 0;
   for (const auto method : {DiscoverMethod::cut, DiscoverMethod::ngram}) {
     std::vector<std::function<void()>> ways;
-    for (const size_t part : {4, 2, 1}) ways.push_back([&text, method, part] { discover(std::string_view(text).substr(0, utf8_boundary(text, text.size() / part)), {.method = method}); });
+    for (const size_t part : {4, 2, 1})
+      ways.push_back([&text, method, part] {
+        discover(std::string_view(text).substr(0, utf8_boundary(text, text.size() / part)), {.method = method});
+      });
     ways.push_back([&] { discover(one_line, {.method = method}); });
     const auto t = best_times(o.quick ? 2 : 3, ways);
     const double exponent = std::log(t[2] / t[0]) / std::log(4.0);
     worst = std::max(worst, exponent), worst_line = std::max(worst_line, t[3] / t[2]);
     table.rows.push_back({name_of(method), shown(t[0]), shown(t[1]), shown(t[2]), shown(exponent), shown(t[3])});
   }
-  return {.kind = passed_if(worst <= 1.1 && worst_line < 1.5), .figures = {{"largest exponent", shown(worst)}, {"one line / many", shown(worst_line)}}, .tables = {table}};
+  return {.kind = passed_if(worst <= 1.1 && worst_line < 1.5),
+          .figures = {{"largest exponent", shown(worst)}, {"one line / many", shown(worst_line)}},
+          .tables = {table}};
 }
 
 // F1 of the gold text's characters cut with these words.
@@ -212,7 +229,10 @@ Verdict end_to_end(const LabOptions& o) {
     step("the dictionary given", "dag", known, dag, false);
     step("the dictionary given", "unigram", known, unigram, true);
   }
-  return {.kind = passed_if(reference > 0.628 && ours >= 0.76), .figures = {{"ngram", shown(reference), "the reference pipeline with the same settings: 0.628"}, {"best with unigram", shown(ours)}}, .tables = {table}};
+  return {.kind = passed_if(reference > 0.628 && ours >= 0.76),
+          .figures = {{"ngram", shown(reference), "the reference pipeline with the same settings: 0.628"},
+                      {"best with unigram", shown(ours)}},
+          .tables = {table}};
 }
 
 // English without its blanks: every true blank is a boundary.
@@ -222,9 +242,12 @@ Verdict english(const LabOptions& o) {
   std::string gold, plain;
   for (const char c : text.substr(0, o.quick ? 500'000 : text.size())) {
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (letter) gold += static_cast<char>(c | 0x20), plain += static_cast<char>(c | 0x20);
-    else if (c == ' ' || c == '\'') gold += c == ' ' ? " " : "";
-    else gold += '\n', plain += '\n';
+    if (letter)
+      gold += static_cast<char>(c | 0x20), plain += static_cast<char>(c | 0x20);
+    else if (c == ' ' || c == '\'')
+      gold += c == ' ' ? " " : "";
+    else
+      gold += '\n', plain += '\n';
   }
   Table table{.columns = {"method", "words", "boundary precision", "recall", "F1"}};
   double best = 0;
@@ -247,7 +270,8 @@ Verdict english(const LabOptions& o) {
     };
     const auto right = boundaries(gold), ours = boundaries(cut);
     const auto both = std::count_if(ours.begin(), ours.end(), [&](size_t b) { return right.contains(b); });
-    const double precision = static_cast<double>(both) / static_cast<double>(std::max<size_t>(ours.size(), 1)), recall = static_cast<double>(both) / static_cast<double>(std::max<size_t>(right.size(), 1));
+    const double precision = static_cast<double>(both) / static_cast<double>(std::max<size_t>(ours.size(), 1)),
+                 recall = static_cast<double>(both) / static_cast<double>(std::max<size_t>(right.size(), 1));
     const double f = both > 0 ? 2 * precision * recall / (precision + recall) : 0;
     best = std::max(best, f);
     table.rows.push_back({name_of(method), str(words.size()), shown(precision), shown(recall), shown(f)});
@@ -255,19 +279,23 @@ Verdict english(const LabOptions& o) {
   return {.kind = passed_if(best >= 0.5), .figures = {{"best boundary F1", shown(best)}}, .tables = {table}};
 }
 
-}  // namespace
+}   // namespace
 
 void add_words(App& app) {
   static const Laboratory lab{
       "words",
       "Posts 3913, 3491, 4256 and 6920: words out of nothing but text",
-      {{"V1", "Cutting is far cheaper than entropies and finds as good words", "5 times as fast as entropy, with P@5000 within 0.03", three_methods},
+      {{"V1", "Cutting is far cheaper than entropies and finds as good words",
+        "5 times as fast as entropy, with P@5000 within 0.03", three_methods},
        {"V2", "Cutting finds words of any length", "some word of more than four characters is in the dictionary", any_length},
-       {"V3", "A weak pair inside of a word: a high threshold cuts it, n-grams keep it", "cut at 10, kept at 2 and by n-grams, for every seed", weak_pair},
+       {"V3", "A weak pair inside of a word: a high threshold cuts it, n-grams keep it",
+        "cut at 10, kept at 2 and by n-grams, for every seed", weak_pair},
        {"V4", "Backtracking drops what only chains of words make", "各项目 is a word without it and none with it", backtracking},
        {"V4b", "Backtracking makes words better on real text", "P@5000 gains at least 0.03", backtracking_gain},
-       {"V5", "Time is linear in the text, on lines of any length", "exponent at most 1.1, one line at most 1.5 times many", linear},
-       {"V6", "Discovered words cut text nearly as a dictionary does", "ngram above the reference's 0.628, best with unigram at least 0.76", end_to_end},
+       {"V5", "Time is linear in the text, on lines of any length", "exponent at most 1.1, one line at most 1.5 times many",
+        linear},
+       {"V6", "Discovered words cut text nearly as a dictionary does",
+        "ngram above the reference's 0.628, best with unigram at least 0.76", end_to_end},
        {"V7", "Nothing in it is Chinese", "English without blanks: boundary F1 at least 0.5", english}}};
   lab.add_to(app, options)
       .option("--data", options.data, "FILE...", "text to find words in")
@@ -276,4 +304,4 @@ void add_words(App& app) {
       .option("--english", options.english, "FILE", "a text with blanks between words");
 }
 
-}  // namespace qd
+}   // namespace qd

@@ -41,7 +41,8 @@ int discover(const FindOptions& o) {
                                                                 {"entropy", DiscoverMethod::entropy},
                                                                 {"ngram", DiscoverMethod::ngram},
                                                                 {"best", DiscoverMethod::best}};
-  QD_CHECK(!o.files.empty(), "words discover", "expected files or folders of text, got none", "bin/words discover news.txt --out dict.txt");
+  QD_CHECK(!o.files.empty(), "words discover", "expected files or folders of text, got none",
+           "bin/words discover news.txt --out dict.txt");
   if (o.threads > 0) set_threads(static_cast<int>(o.threads));
   const auto start = std::chrono::steady_clock::now();
   const Corpus corpus = read_corpus(o.files, 0);
@@ -58,7 +59,8 @@ int discover(const FindOptions& o) {
                                     [&](double done, const std::string& what) { progress.update(done, what); });
   progress.finish();
   const int64_t bytes = text_bytes(corpus.training);
-  if (const int64_t broken = broken_bytes(corpus.training); broken > 0) warn(str(broken, " bytes are not UTF-8: words end there"));
+  if (const int64_t broken = broken_bytes(corpus.training); broken > 0)
+    warn(str(broken, " bytes are not UTF-8: words end there"));
   if (words.empty()) warn("no words were found: a longer text, or a smaller --min-count");
   if (o.out.empty()) {
     print(dictionary_text(words));
@@ -77,14 +79,15 @@ int discover(const FindOptions& o) {
   return 0;
 }
 
-}  // namespace
+}   // namespace
 
 void add_discover(App& app) {
   static FindOptions o;
   app.command("discover", "Find the words of a text, without any dictionary", [] { return discover(o); })
       .option("files", o.files, "FILE|DIR...", "text; - is standard input")
       .choice("--method", o.method, {"cut", "entropy", "ngram", "best"},
-              "cut: pairs that do not attract each other (post 3913); entropy: cohesion and neighbours (3491); ngram: cohesive n-grams and "
+              "cut: pairs that do not attract each other (post 3913); entropy: cohesion and neighbours (3491); ngram: cohesive "
+              "n-grams and "
               "backtracking (4256, 6920); best: our own")
       .option("--min-count", o.min_count, "N", "occurrences that a word needs; 0: what the post has", at_least(0))
       .option("--max-length", o.max_length, "N", "characters of n-grams, 2 to 8; 0: 4, for best 8", from_to(0, 8))
@@ -98,4 +101,4 @@ void add_discover(App& app) {
       .option("--min-entropy", o.min_entropy, "X", "entropy: of the neighbours, in nats", at_least(0));
 }
 
-}  // namespace qd
+}   // namespace qd

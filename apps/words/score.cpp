@@ -15,14 +15,16 @@ struct ScoreOptions {
 };
 
 int score(const ScoreOptions& o) {
-  QD_CHECK(!o.gold.empty() && !o.result.empty(), "words score", "expected two files, GOLD and RESULT", "bin/words score gold.txt result.txt");
+  QD_CHECK(!o.gold.empty() && !o.result.empty(), "words score", "expected two files, GOLD and RESULT",
+           "bin/words score gold.txt result.txt");
   const std::string gold = read_file(o.gold), result = read_file(o.result);
   const SegmentScore s = score_segments(gold, result);
   QD_CHECK(s.gold > 0, o.gold, "expected words, got none");
   if (s.differing_lines > 0)
-    warn(str(s.differing_lines, " of ", s.lines, " lines have other characters than the gold text: none of their words count as right"));
-  print(str("precision ", shown(s.precision()), "  recall ", shown(s.recall()), "  F1 ", shown(s.f1()), "  (", with_commas(s.right),
-            " of ", with_commas(s.gold), " words in ", with_commas(s.lines), " lines)\n"));
+    warn(str(s.differing_lines, " of ", s.lines,
+             " lines have other characters than the gold text: none of their words count as right"));
+  print(str("precision ", shown(s.precision()), "  recall ", shown(s.recall()), "  F1 ", shown(s.f1()), "  (",
+            with_commas(s.right), " of ", with_commas(s.gold), " words in ", with_commas(s.lines), " lines)\n"));
   if (o.json)
     print_json({{"precision", s.precision()},
                 {"recall", s.recall()},
@@ -35,7 +37,7 @@ int score(const ScoreOptions& o) {
   return 0;
 }
 
-}  // namespace
+}   // namespace
 
 void add_score(App& app) {
   static ScoreOptions o;
@@ -45,4 +47,4 @@ void add_score(App& app) {
       .flag("--json", o.json, "the last line on standard output is a JSON object");
 }
 
-}  // namespace qd
+}   // namespace qd

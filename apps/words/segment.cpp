@@ -68,11 +68,16 @@ int segment(const SegmentOptions& o) {
   log(str(words, " words in ", bytes, " bytes: ", std::round(seconds * 1000) / 1000, " s, ", std::round(rate * 10) / 10,
           " MB/s; the dictionary took ", std::round(loaded * 1000) / 1000, " s"));
   if (o.json)
-    print_json({{"words", words}, {"bytes", bytes}, {"seconds", seconds}, {"mb_per_second", rate}, {"load_seconds", loaded}, {"broken_bytes", broken}});
+    print_json({{"words", words},
+                {"bytes", bytes},
+                {"seconds", seconds},
+                {"mb_per_second", rate},
+                {"load_seconds", loaded},
+                {"broken_bytes", broken}});
   return 0;
 }
 
-}  // namespace
+}   // namespace
 
 void add_segment(App& app) {
   static SegmentOptions o;
@@ -86,4 +91,4 @@ void add_segment(App& app) {
       .flag("--json", o.json, "the last line on standard output is a JSON object");
 }
 
-}  // namespace qd
+}   // namespace qd

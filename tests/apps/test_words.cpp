@@ -25,7 +25,8 @@ struct Place : test::Workplace {
 std::string some_text() {
   std::string text;
   std::mt19937 random(1);
-  const char* parts[] = {"中国", "喜欢", "大会", "人民", "天气", "的", "在", "北京", "和", "是", "不", "很好", "今天", "我们", "他"};
+  const char* parts[] = {"中国", "喜欢", "大会", "人民", "天气", "的",   "在", "北京",
+                         "和",   "是",   "不",   "很好", "今天", "我们", "他"};
   for (int i = 0; i < 500; ++i) {
     for (int j = 0; j < 6; ++j) text += parts[random() % std::size(parts)];
     text += i % 3 ? "，" : "。\n";
@@ -33,14 +34,15 @@ std::string some_text() {
   return text;
 }
 
-}  // namespace
+}   // namespace
 
 TEST_CASE("words: from a text to its words to a cut text to a score") {
   if (!test::is_built("words")) return;
   const Place at;
   write_file(at / "text.txt", some_text());
   for (const std::string method : {"cut", "entropy", "ngram", "best"}) {
-    const Outcome found = at.words({"discover", "text.txt", "--method", method, "--min-count", "5", "--min-entropy", "0.1", "--out", "dict.txt", "--scores", "scores.txt", "--json"});
+    const Outcome found = at.words({"discover", "text.txt", "--method", method, "--min-count", "5", "--min-entropy", "0.1",
+                                    "--out", "dict.txt", "--scores", "scores.txt", "--json"});
     CAPTURE(found.err);
     REQUIRE(found.status == 0);
     const json result = json::parse(found.last_line());
@@ -82,7 +84,9 @@ TEST_CASE("words: counts of files, folders and standard input, in any way the sa
   if (!test::is_built("words")) return;
   const Place at;
   std::filesystem::create_directory(at / "folder");
-  write_file(at / "folder/a.txt", "\xEF\xBB\xBF" "b a\r\n\na b b");
+  write_file(at / "folder/a.txt",
+             "\xEF\xBB\xBF"
+             "b a\r\n\na b b");
   write_file(at / "folder/b.txt", "a\xE3\x80\x80\xFF\n");
   const std::string expected = "a 3\nb 3\n\uFFFD 1\n";
   for (const std::string strategy : {"direct", "batched", "sharded"})
@@ -96,7 +100,8 @@ TEST_CASE("words: counts of files, folders and standard input, in any way the sa
   CHECK(at.words({"count", "-", "--by", "char"}, "中国 中\n").out == "中 2\n国 1\n");
   CHECK(at.words({"count", "-"}, "").out == "");
   write_file(at / "dict.txt", "中国 3\n人民 2\n");
-  const Outcome by_word = at.words({"count", "-", "--by", "word", "--dict", "dict.txt", "--out", "counts.txt", "--json"}, "中国人民中国\n");
+  const Outcome by_word =
+      at.words({"count", "-", "--by", "word", "--dict", "dict.txt", "--out", "counts.txt", "--json"}, "中国人民中国\n");
   CHECK(by_word.status == 0);
   CHECK(read_file(at / "counts.txt") == "中国 2\n人民 1\n");
   const json result = json::parse(by_word.last_line());
@@ -113,7 +118,8 @@ TEST_CASE("words: a line that is cut to be worked on by several threads stays on
   CHECK(cut.status == 0);
   CHECK(has(cut.out, "中国 人民 ， 喜欢 北京 ， 3.14 ！ 中国"));
   CHECK(std::count(cut.out.begin(), cut.out.end(), '\n') == 0);
-  CHECK(std::count(cut.out.begin(), cut.out.end(), ' ') == 8 * static_cast<int64_t>(line.size() / std::string("中国人民，喜欢北京，3.14！").size()) - 1);
+  CHECK(std::count(cut.out.begin(), cut.out.end(), ' ') ==
+        8 * static_cast<int64_t>(line.size() / std::string("中国人民，喜欢北京，3.14！").size()) - 1);
 }
 
 TEST_CASE("words: what is wrong is named, with a hint, and nothing is written") {

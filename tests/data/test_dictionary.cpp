@@ -30,7 +30,7 @@ std::string parse_error(std::string_view text) {
   return message_of([&] { parse_word_counts(text, "dict.txt"); });
 }
 
-}  // namespace
+}   // namespace
 
 TEST_CASE("dictionary: every word is found with its weight, and nothing else is") {
   std::mt19937 random(1);
@@ -48,7 +48,8 @@ TEST_CASE("dictionary: every word is found with its weight, and nothing else is"
     int64_t size = 0;
     for (const auto& [word, count] : plain) {
       size += count > 0;
-      CHECK(d.weight(word) == (count > 0 ? std::log(static_cast<double>(count)) - std::log(static_cast<double>(total)) : no_word));
+      CHECK(d.weight(word) ==
+            (count > 0 ? std::log(static_cast<double>(count)) - std::log(static_cast<double>(total)) : no_word));
       CHECK(d.weight(word + "b") == (plain.count(word + "b") && plain[word + "b"] > 0 ? d.weight(word + "b") : no_word));
     }
     CHECK(d.size() == size);
@@ -98,7 +99,8 @@ TEST_CASE("dictionary: lines of words and counts, as they are found in the wild"
 }
 
 TEST_CASE("dictionary: what is none is refused with its line") {
-  CHECK(has(parse_error("中国 3\n人民 x\n"), "[dict.txt, line 2] expected a word, one blank and a count from 0 on, got '人民 x'"));
+  CHECK(
+      has(parse_error("中国 3\n人民 x\n"), "[dict.txt, line 2] expected a word, one blank and a count from 0 on, got '人民 x'"));
   for (const char* text : {"中国  3", "中国 -1", "中国 3.5", "中国 99999999999999999999", "中国 3x n", "中国 0x3"})
     CHECK(has(parse_error(text), "line 1"));
   CHECK(has(parse_error(""), "expected words, got an empty dictionary"));

@@ -56,7 +56,8 @@ std::map<std::string, int64_t> grams_of(const std::vector<std::string>& characte
 }
 
 // Post 6920's way to the same cut: a trie of all cohesive grams; a piece goes on as long as some gram that begins in it reaches further.
-std::vector<std::string> cut_by_trie(const std::vector<std::string>& characters, const std::set<std::string>& grams, int longest) {
+std::vector<std::string> cut_by_trie(const std::vector<std::string>& characters, const std::set<std::string>& grams,
+                                     int longest) {
   std::vector<std::string> pieces;
   for (size_t i = 0; i < characters.size();) {
     if (characters[i].empty()) {
@@ -77,13 +78,14 @@ std::vector<std::string> cut_by_trie(const std::vector<std::string>& characters,
 }
 
 std::string random_text(std::mt19937& random, int size) {
-  const std::string units[] = {"中", "国", "人", "民", "大", "会", "中国", "人民", "大会", "人民大会", "，", "\n", "a", "7", "\U00020000", "\xFF", "é", "\r\n"};
+  const std::string units[] = {"中",       "国", "人", "民", "大", "会",         "中国", "人民", "大会",
+                               "人民大会", "，", "\n", "a",  "7",  "\U00020000", "\xFF", "é",    "\r\n"};
   std::string text;
   for (int i = 0; i < size; ++i) text += units[random() % std::size(units)];
   return text;
 }
 
-}  // namespace
+}   // namespace
 
 TEST_CASE("discover: n-grams have exact counts, on any number of threads") {
   const int before = threads();
@@ -150,7 +152,8 @@ TEST_CASE("discover: a word with a weak pair (post 3913: 共和国 holds 和国)
     for (int j = 0; j < 2; ++j) append_utf8(text, 0x5000 + random() % 40);
     text += "，";
   }
-  for (int i = 0; i < 100'000; ++i) append_utf8(text, 0x5000 + random() % 40), text += "，";   // the n-gram 144,000 * 400 / (400 * 2400) = 60
+  for (int i = 0; i < 100'000; ++i)
+    append_utf8(text, 0x5000 + random() % 40), text += "，";   // the n-gram 144,000 * 400 / (400 * 2400) = 60
   const double alpha_10 = std::log(10.0), alpha_2 = std::log(2.0);
   const auto cut = [&](double pmi) { return words_of(text, {.method = DiscoverMethod::cut, .min_pmi = pmi}); };
   CHECK(cut(alpha_2)["甲乙丙"] == 400);
@@ -163,7 +166,8 @@ TEST_CASE("discover: backtracking drops a piece whose parts are words and which 
   for (int i = 0; i < 300; ++i) text += "各项，项目，";
   for (int i = 0; i < 40; ++i) text += "各项目，";
   text += repeated("天，地，玄，黄，宇，宙，洪，荒，", 800);
-  const Words with = words_of(text, {.method = DiscoverMethod::ngram}), without = words_of(text, {.method = DiscoverMethod::ngram, .backtrack = false});
+  const Words with = words_of(text, {.method = DiscoverMethod::ngram}),
+              without = words_of(text, {.method = DiscoverMethod::ngram, .backtrack = false});
   CHECK(without.count("各项目") == 1);
   CHECK(with.count("各项目") == 0);
   CHECK((with.count("各项") == 1 && with.count("项目") == 1));
@@ -191,11 +195,13 @@ TEST_CASE("discover: pieces between open gaps are those of a trie of all grams")
         chosen.insert(gram);
       }
       for (size_t i = 0; i < level.at.size(); ++i)
-        if (level.at[i] >= 0 && cohesive[static_cast<size_t>(level.at[i])]) std::fill_n(closed.begin() + static_cast<std::ptrdiff_t>(i), n - 1, uint8_t{1});
+        if (level.at[i] >= 0 && cohesive[static_cast<size_t>(level.at[i])])
+          std::fill_n(closed.begin() + static_cast<std::ptrdiff_t>(i), n - 1, uint8_t{1});
     }
     Words expected, counted;
     for (const auto& piece : cut_by_trie(characters, chosen, 4)) ++expected[piece];
-    for (const FoundWord& w : count_pieces(read, grams, closed, 1, [](size_t, size_t) { return true; })) counted[w.word] += w.count;
+    for (const FoundWord& w : count_pieces(read, grams, closed, 1, [](size_t, size_t) { return true; }))
+      counted[w.word] += w.count;
     CHECK(counted == expected);
   }
 }
@@ -203,8 +209,10 @@ TEST_CASE("discover: pieces between open gaps are those of a trie of all grams")
 TEST_CASE("discover: the same words on any number of threads, from one long line or many files") {
   const int before = threads();
   std::mt19937 random(6);
-  const std::string text = random_text(random, 150'000), half_1 = text.substr(0, text.size() / 2), half_2 = text.substr(text.size() / 2);
-  for (const DiscoverMethod method : {DiscoverMethod::cut, DiscoverMethod::entropy, DiscoverMethod::ngram, DiscoverMethod::best}) {
+  const std::string text = random_text(random, 150'000), half_1 = text.substr(0, text.size() / 2),
+                    half_2 = text.substr(text.size() / 2);
+  for (const DiscoverMethod method :
+       {DiscoverMethod::cut, DiscoverMethod::entropy, DiscoverMethod::ngram, DiscoverMethod::best}) {
     set_threads(1);
     const auto lines = words_of(text, {.method = method, .min_entropy = 0.5});
     if (method == DiscoverMethod::cut || method == DiscoverMethod::best) CHECK(lines.size() > 5);
@@ -213,7 +221,8 @@ TEST_CASE("discover: the same words on any number of threads, from one long line
       CHECK(words_of(text, {.method = method, .min_entropy = 0.5}) == lines);
     }
     std::string one_line = text;
-    std::replace_if(one_line.begin(), one_line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+    std::replace_if(
+        one_line.begin(), one_line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
     CHECK(words_of(one_line, {.method = method, .min_entropy = 0.5}) == lines);
   }
   const std::string_view files[] = {"中国中国", "国人", "国人"}, together = "中国中国，国人，国人";   // no word lies across files
@@ -229,7 +238,8 @@ TEST_CASE("discover: words with their scores, most frequent first; what makes no
   for (int i = 0; i < 200; ++i) text += "中国人民，大会，人民，大会中国。";
   const auto words = found(text, {.method = DiscoverMethod::best, .scores = true});
   REQUIRE(!words.empty());
-  for (size_t i = 1; i < words.size(); ++i) CHECK((words[i - 1].count > words[i].count || (words[i - 1].count == words[i].count && words[i - 1].word < words[i].word)));
+  for (size_t i = 1; i < words.size(); ++i)
+    CHECK((words[i - 1].count > words[i].count || (words[i - 1].count == words[i].count && words[i - 1].word < words[i].word)));
   for (const FoundWord& w : words)
     if (w.word == "大会") CHECK((w.cohesion > 0 && w.left_entropy >= 0 && w.right_entropy > 0));
   CHECK(has(test::message_of([] { found("", {.max_length = 9}); }), "expected a max_length from 2 to 8, got 9"));

@@ -26,7 +26,8 @@ std::string cut(const Segmenter& segmenter, std::string_view text) {
   return out;
 }
 
-const std::vector<WordCount> few = {{"中", 5}, {"国", 5}, {"中国", 9}, {"国人", 4}, {"人", 8}, {"人民", 9}, {"中国人", 2}, {"民主", 3}, {"主", 1}};
+const std::vector<WordCount> few = {{"中", 5},   {"国", 5},     {"中国", 9}, {"国人", 4}, {"人", 8},
+                                    {"人民", 9}, {"中国人", 2}, {"民主", 3}, {"主", 1}};
 
 // Words of random characters, and texts of them.
 struct RandomCase {
@@ -58,14 +59,15 @@ RandomCase random_case(std::mt19937& random) {
 const SegmentMethod methods[] = {SegmentMethod::unigram, SegmentMethod::dag, SegmentMethod::forward, SegmentMethod::backward,
                                  SegmentMethod::shortest};
 
-}  // namespace
+}   // namespace
 
 TEST_CASE("segment: dag cuts as jieba does, with its model and without") {
   const nlohmann::json file = golden();
   const auto words = parse_word_counts(file.at("dictionary").get<std::string>(), "golden");
   const Segmenter dag(Dictionary(words), SegmentMethod::dag);
-  const Segmenter hmm(Dictionary(words), SegmentMethod::dag,
-                      Hmm(file.at("start").get<std::string>(), file.at("trans").get<std::string>(), file.at("emit").get<std::string>()));
+  const Segmenter hmm(
+      Dictionary(words), SegmentMethod::dag,
+      Hmm(file.at("start").get<std::string>(), file.at("trans").get<std::string>(), file.at("emit").get<std::string>()));
   REQUIRE(file.at("cases").size() > 100);
   for (const auto& c : file.at("cases")) {
     const auto text = c.at("text").get<std::string>();
@@ -114,7 +116,8 @@ TEST_CASE("segment: shortest has the fewest words, and of these the most probabl
       for (size_t end = i + 1; end <= c.characters.size(); ++end) {
         const double weight = d.weight(c.part(i, end)) + best[end].weight;
         const int words = best[end].words + 1;
-        if (weight > -1e300 && (words < best[i].words || (words == best[i].words && weight > best[i].weight))) best[i] = {words, weight};
+        if (weight > -1e300 && (words < best[i].words || (words == best[i].words && weight > best[i].weight)))
+          best[i] = {words, weight};
       }
     }
     std::vector<std::string_view> words;
@@ -129,7 +132,8 @@ TEST_CASE("segment: shortest has the fewest words, and of these the most probabl
 
 TEST_CASE("segment: a text cut at a boundary gives the same words, on lines of any length") {
   std::mt19937 random(5);
-  const std::string pieces[] = {"中国", "人民", "民主", "，", "……", "——", "3.14", "１７％", "GDP", "年", " ", "\t", "\r\n", "\n", "\xFF", "𠀀", "(", "·", "、", "2,000"};
+  const std::string pieces[] = {"中国", "人民", "民主", "，", "……",   "——", "3.14", "１７％", "GDP", "年",
+                                " ",    "\t",   "\r\n", "\n", "\xFF", "𠀀", "(",    "·",      "、",  "2,000"};
   for (const SegmentMethod method : methods) {
     const Segmenter segmenter(Dictionary(few), method);
     for (int round = 0; round < 60; ++round) {
@@ -137,7 +141,8 @@ TEST_CASE("segment: a text cut at a boundary gives the same words, on lines of a
       for (int i = 0; i < 60; ++i) text += pieces[random() % std::size(pieces)];
       std::vector<std::string_view> whole, parts;
       segmenter.words(text, whole);
-      for (const auto part : cut_text(text, 1 + random() % 40, [&](std::string_view t, size_t at) { return segmenter.boundary(t, at); }))
+      for (const auto part :
+           cut_text(text, 1 + random() % 40, [&](std::string_view t, size_t at) { return segmenter.boundary(t, at); }))
         segmenter.words(part, parts);
       CHECK(whole == parts);
 
@@ -172,7 +177,9 @@ TEST_CASE("segment: a model goes with dag alone, and its tables are checked") {
   const std::string start = "P={'B': -0.3, 'E': -3.14e+100, 'M': -3.14e+100, 'S': -1.4}", trans = "P={'B': {'E': -0.5}}",
                     emit = "P={'B': {'\\u4e2d': -3.5}, 'S': {\"国\": -2}}";
   CHECK(has(message_of([&] { Segmenter(Dictionary(few), SegmentMethod::forward, Hmm(start, trans, emit)); }), "--hmm"));
-  const auto error = [&](const std::string& a, const std::string& b, const std::string& c) { return message_of([&] { Hmm(a, b, c); }); };
+  const auto error = [&](const std::string& a, const std::string& b, const std::string& c) {
+    return message_of([&] { Hmm(a, b, c); });
+  };
   CHECK(error(start, trans, emit) == "no error");
   CHECK(has(error("", trans, emit), "[prob_start.py] expected a table"));
   CHECK(has(error("P={'B': -0.3}", trans, emit), "expected four states"));

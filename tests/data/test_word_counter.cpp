@@ -57,8 +57,10 @@ const CountStrategy strategies[] = {CountStrategy::direct, CountStrategy::batche
 
 // Keys of every length, some longer than a slot, NULs, blanks of all kinds, broken bytes, characters beyond the BMP, empty lines.
 std::string nasty_text(std::mt19937& random, int words) {
-  const std::string blanks[] = {" ", "\n", "\r\n", "\t", "\n\n\n", "\x1c", "\xC2\x85", "\xC2\xA0", "\xE2\x80\xA8", "\xE3\x80\x80"};
-  const std::string letters[] = {"a", "b", "中", "国", "\U00020000", std::string(1, '\0'), "\xFF", "\xE4\xB8", "\xC2\xA1", "\xE2\x80\x8B"};
+  const std::string blanks[] = {" ",    "\n",       "\r\n",     "\t",           "\n\n\n",
+                                "\x1c", "\xC2\x85", "\xC2\xA0", "\xE2\x80\xA8", "\xE3\x80\x80"};
+  const std::string letters[] = {"a",    "b",        "中",       "国",          "\U00020000", std::string(1, '\0'),
+                                 "\xFF", "\xE4\xB8", "\xC2\xA1", "\xE2\x80\x8B"};
   std::string text;
   for (int i = 0; i < words; ++i) {
     for (size_t n = 1 + random() % (i % 10 ? 3 : 12); n > 0; --n) text += letters[random() % std::size(letters)];
@@ -72,7 +74,7 @@ struct Threads {   // that a test uses, until it ends
   ~Threads() { set_threads(before); }
 };
 
-}  // namespace
+}   // namespace
 
 TEST_CASE("word counter: every strategy, batch, number of threads and memory gives the plain table") {
   const Threads keep;
@@ -161,11 +163,14 @@ TEST_CASE("sorted runs: what goes in comes back in order, words longer than a bu
   for (const WordOrder order : {by_word, by_count}) {
     SortedRuns runs(order);
     std::vector<std::string> words;
-    for (int i = 0; i < 300; ++i) words.push_back(std::string(random() % 50 ? random() % 20 : 100'000 + random() % 1000, static_cast<char>('a' + random() % 26)));
+    for (int i = 0; i < 300; ++i)
+      words.push_back(
+          std::string(random() % 50 ? random() % 20 : 100'000 + random() % 1000, static_cast<char>('a' + random() % 26)));
     std::vector<CountedWord> all;
     for (int run = 0; run < 7; ++run) {
       std::vector<CountedWord> some;
-      for (int i = 0; i < (run == 3 ? 0 : 100); ++i) some.push_back({words[random() % words.size()], static_cast<int64_t>(random() % 10)});
+      for (int i = 0; i < (run == 3 ? 0 : 100); ++i)
+        some.push_back({words[random() % words.size()], static_cast<int64_t>(random() % 10)});
       all.insert(all.end(), some.begin(), some.end());
       runs.add(some);
     }

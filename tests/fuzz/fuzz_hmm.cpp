@@ -9,7 +9,8 @@ using namespace qd;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
-  std::string tables[] = {"P={'B': -0.3, 'E': -3.14e+100, 'M': -3.14e+100, 'S': -1.4}", "P={'B': {'E': -0.5, 'M': -0.9}}", "P={'B': {'\\u4e2d': -3.5}, 'S': {'\\u56fd': -2}}"};
+  std::string tables[] = {"P={'B': -0.3, 'E': -3.14e+100, 'M': -3.14e+100, 'S': -1.4}", "P={'B': {'E': -0.5, 'M': -0.9}}",
+                          "P={'B': {'\\u4e2d': -3.5}, 'S': {'\\u56fd': -2}}"};
   tables[data[0] % 3] = text;
   try {
     const Hmm hmm(tables[0], tables[1], tables[2]);

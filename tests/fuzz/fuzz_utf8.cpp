@@ -26,7 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (size_t at = 0; at <= size; at += 1 + size / 16)
     if (utf8_boundary(text, at) > at || space_boundary(text, at) > size) std::abort();
 
-  WordCounter counter({.strategy = CountStrategy::batched, .batch = 2, .memory = 0, .split = split_at_space, .boundary = space_boundary});
+  WordCounter counter(
+      {.strategy = CountStrategy::batched, .batch = 2, .memory = 0, .split = split_at_space, .boundary = space_boundary});
   counter.add(text);
   int64_t sum = 0;
   const auto summary = counter.finish(0, [&](const CountedWord& w) {
