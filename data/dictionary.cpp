@@ -173,6 +173,7 @@ Dictionary::Dictionary(std::span<const WordCount> words, const std::string& wher
     if (uses[code] > 0) codes.push_back(code);
   QD_CHECK(codes.size() < 65535, where, str("expected at most 65,534 distinct characters, got ", codes.size()));
   std::stable_sort(codes.begin(), codes.end(), [&](uint32_t a, uint32_t b) { return uses[a] > uses[b]; });
+  characters_ = codes.size();
   letters_.resize(uses.size());
   for (size_t i = 0; i < codes.size(); ++i) letters_[codes[i]] = static_cast<uint16_t>(i + 1);
 

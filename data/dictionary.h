@@ -51,6 +51,7 @@ class Dictionary {
   int64_t size() const { return size_; }     // distinct words
   int64_t total() const { return total_; }   // sum of counts
   double log_total() const { return log_total_; }
+  size_t characters() const { return characters_; }                   // distinct ones: letters are 1 to this
   int32_t longest() const { return longest_; }   // characters of the longest word
 
  private:
@@ -62,6 +63,7 @@ class Dictionary {
   int64_t places_ = 0, size_ = 0, total_ = 0;
   double log_total_ = 0;
   int32_t longest_ = 0;
+  size_t characters_ = 0;
 };
 
 }   // namespace qd

@@ -32,17 +32,14 @@ bool Unigram::repeats(uint32_t code) { return in(U"…—─―", code); }
 Unigram::Unigram(const Dictionary& dictionary, bool unknown_words) : dictionary_(dictionary), unknown_words_(unknown_words) {
   const Dictionary::Node* nodes = dictionary.nodes();
   // Every word of the dictionary counts once: rare words tell how unknown ones are spelled.
-  uint16_t letters = 0;
   std::vector<uint16_t> word;
   std::array<double, longest + 1> lengths{};
-  std::vector<std::array<double, 4>> counts(1);
+  std::vector<std::array<double, 4>> counts(dictionary.characters() + 1);   // by letter and place
   for (int32_t node = 1; node < dictionary.places(); ++node) {
     if (nodes[node].parent == Dictionary::none || !dictionary.is_word(node)) continue;
     word.clear();
     for (int32_t at = node; at != Dictionary::root; at = nodes[at].parent)
       word.push_back(static_cast<uint16_t>(at - nodes[nodes[at].parent].children));   // from the end on
-    letters = std::max(letters, *std::max_element(word.begin(), word.end()));
-    counts.resize(std::max<size_t>(counts.size(), letters + size_t{1}));
     if (word.size() > longest) continue;
     ++lengths[word.size()];
     for (size_t i = 0; i < word.size(); ++i) {

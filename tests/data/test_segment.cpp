@@ -173,6 +173,24 @@ TEST_CASE("segment: lines stay, white space goes, broken bytes are replaced") {
   }
 }
 
+TEST_CASE("segment: characters that only words without a count have") {
+  for (const SegmentMethod method : methods) CHECK(cut(Segmenter(Dictionary({{{"人", 2}, {"民主", 0}, {"大", 0}}}), method), "大人民主").size() > 12);
+}
+
+TEST_CASE("segment: unigram takes numbers, Latin and runs of dots as a whole, and makes words of unknown characters") {
+  const Segmenter s(Dictionary(few), SegmentMethod::unigram);
+  CHECK(cut(s, "人民2022年3月1日中国") == "人民 2022年 3月 1日 中国");
+  CHECK(cut(s, "人民１７．５％中国，COVID-19，90年代") == "人民 １７．５％ 中国 ， COVID-19 ， 90年代");
+  CHECK(cut(s, "3.14.") == "3.14 .");
+  CHECK(cut(s, "中国……人民——主") == "中国 …… 人民 —— 主");
+  // Characters that begin, continue and end words of the dictionary, in words that it does not have.
+  std::vector<WordCount> names;
+  for (const char* word : {"斯里亚", "斯洛亚", "斯托亚", "斯托里亚", "斯洛托亚", "斯里洛亚"}) names.push_back({word, 1});
+  names.push_back({"的", 30});
+  CHECK(cut(Segmenter(Dictionary(names), SegmentMethod::unigram), "斯洛里亚的") == "斯洛里亚 的");
+  CHECK(cut(Segmenter(Dictionary(names), SegmentMethod::dag), "斯洛里亚的") != "斯洛里亚 的");
+}
+
 TEST_CASE("segment: a model goes with dag alone, and its tables are checked") {
   const std::string start = "P={'B': -0.3, 'E': -3.14e+100, 'M': -3.14e+100, 'S': -1.4}", trans = "P={'B': {'E': -0.5}}",
                     emit = "P={'B': {'\\u4e2d': -3.5}, 'S': {\"国\": -2}}";
