@@ -148,6 +148,7 @@ int64_t bpe_size(const std::string& kind) {   // of "bpe:4096"
 
 // The characters beyond ASCII of the training text that the dictionary does not have.
 std::unique_ptr<Tokenizer> word_tokenizer(const std::string& path, std::span<const std::string_view> training) {
+  QD_CHECK(!path.empty(), "--tokenizer word:", "expected a dictionary behind 'word:'", "bin/words discover text.txt --out dict.txt makes one");
   const auto words = read_word_counts(path);
   const Dictionary dictionary(words, path);
   std::string others;

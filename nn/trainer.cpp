@@ -176,7 +176,7 @@ TrainResult Trainer::operator()() {
 // What to say of a run that has nothing left to do.
 std::string Trainer::complete_hint() const {
   const auto& [steps, seconds] = options_.limits;
-  return str("the run is complete: ", now_.step, " steps; ", steps > 0 && now_.step >= steps ? str("--steps N above ", steps) : str("--max-seconds S above ", seconds),
+  return str("the run is complete: ", now_.step, " steps; ", steps > 0 && now_.step >= steps ? str("--steps N above ", now_.step) : str("--max-seconds S above ", seconds),
              " goes on with it");
 }
 
