@@ -4,9 +4,7 @@
 #include <bit>
 #include <charconv>
 #include <cmath>
-#include <memory>
 
-#include "core/allocator.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
@@ -195,12 +193,8 @@ Dictionary::Dictionary(std::span<const WordCount> words, const std::string& wher
     size_ += count > 0;
     longest_ = std::max(longest_, static_cast<int32_t>(spelled.length(spelled.weight.size() - 1)));
   }
-  // Walks through the table jump: in huge pages they do not wait for addresses to be translated.
   const std::vector<Node> nodes = build(spelled, codes.size());
-  places_ = std::ssize(nodes);
-  nodes_.reset(static_cast<Node*>(system_memory(nodes.size() * sizeof(Node))));
-  QD_CHECK(nodes_ != nullptr, where, str("expected memory for a table of ", nodes.size(), " nodes, got none"));
-  std::uninitialized_copy(nodes.begin(), nodes.end(), nodes_.get());
+  nodes_.assign(nodes.begin(), nodes.end());
 }
 
 double Dictionary::weight(std::string_view word) const {
@@ -211,7 +205,7 @@ double Dictionary::weight(std::string_view word) const {
     node = l == 0 ? none : child(node, l);
     word.remove_prefix(static_cast<size_t>(c.length));
   }
-  return node == none ? -std::numeric_limits<double>::infinity() : nodes_[node].weight;
+  return node == none ? -std::numeric_limits<double>::infinity() : nodes_[static_cast<size_t>(node)].weight;
 }
 
 }   // namespace qd

@@ -4,13 +4,13 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
-#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/allocator.h"
 
 namespace qd {
 
@@ -40,27 +40,24 @@ class Dictionary {
   // Characters are numbered, the commonest first; 0: in no word.
   uint16_t letter(uint32_t code) const { return code < letters_.size() ? letters_[code] : uint16_t{0}; }
   int32_t child(int32_t node, uint16_t letter) const {   // none where there is no such child
-    const int32_t at = nodes_[node].children + letter;
-    return nodes_[at].parent == node ? at : none;
+    const int32_t at = nodes_[static_cast<size_t>(node)].children + letter;
+    return nodes_[static_cast<size_t>(at)].parent == node ? at : none;
   }
-  const Node* nodes() const { return nodes_.get(); }   // nodes()[children + letter] is always inside
-  int64_t places() const { return places_; }
-  bool is_word(int32_t node) const { return nodes_[node].weight > -std::numeric_limits<double>::infinity(); }
+  const Node* nodes() const { return nodes_.data(); }   // nodes()[children + letter] is always inside
+  int64_t places() const { return std::ssize(nodes_); }
+  bool is_word(int32_t node) const { return nodes_[static_cast<size_t>(node)].weight > -std::numeric_limits<double>::infinity(); }
   double weight(std::string_view word) const;   // -infinity: no word
 
   int64_t size() const { return size_; }     // distinct words
   int64_t total() const { return total_; }   // sum of counts
   double log_total() const { return log_total_; }
-  size_t characters() const { return characters_; }                   // distinct ones: letters are 1 to this
-  int32_t longest() const { return longest_; }   // characters of the longest word
+  size_t characters() const { return characters_; }   // distinct ones: letters are 1 to this
+  int32_t longest() const { return longest_; }        // characters of the longest word
 
  private:
-  struct Free {
-    void operator()(Node* nodes) const { std::free(nodes); }
-  };
-  std::unique_ptr<Node[], Free> nodes_;
+  LargeVector<Node> nodes_;         // walks through it jump: huge pages save translations of addresses
   std::vector<uint16_t> letters_;   // by code point
-  int64_t places_ = 0, size_ = 0, total_ = 0;
+  int64_t size_ = 0, total_ = 0;
   double log_total_ = 0;
   int32_t longest_ = 0;
   size_t characters_ = 0;

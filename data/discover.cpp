@@ -181,12 +181,11 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
     for (size_t from = 0, to; from < longer.size(); from = to) {
       for (to = from + 1; to < longer.size() && longer[to].hash == longer[from].hash;) ++to;
       if (static_cast<int64_t>(to - from) < min_count) continue;
-      // Nearly always one text; where hashes collide, several.
-      std::sort(longer.begin() + static_cast<std::ptrdiff_t>(from), longer.begin() + static_cast<std::ptrdiff_t>(to),
-                [&](const Long& a, const Long& b) {
-                  const auto o = order(a, b);
-                  return o != 0 ? o < 0 : a.begin < b.begin;
-                });
+      // One text, but where hashes collide.
+      const auto begin = longer.begin() + static_cast<std::ptrdiff_t>(from),
+                 end_of = longer.begin() + static_cast<std::ptrdiff_t>(to);
+      if (std::any_of(begin, end_of, [&](const Long& piece) { return order(piece, *begin) != 0; }))
+        std::sort(begin, end_of, [&](const Long& a, const Long& b) { return order(a, b) < 0; });
       for (size_t same = from, end; same < to; same = end) {
         for (end = same + 1; end < to && order(longer[end], longer[same]) == 0;) ++end;
         add(found[bucket], longer[same].begin, longer[same].length, static_cast<int64_t>(end - same));
@@ -215,6 +214,8 @@ std::vector<FoundWord> discover_words(std::span<const std::string_view> texts, c
   std::vector<FoundWord> words;
   if (o.method == best) {
     words = discover_best(text, o, tell);
+    for (int round = 0; round < o.unknown_rounds; ++round)
+      tell(0.85, str("counting beside unknown words, ", words.size(), " words")), words = recounted(texts, words, o.min_count);
     if (o.scores) fill_scores(words, text, levels_of(text, o.min_count, o.max_length, [](int) {}));
   } else {
     const int longest = o.method == cut && !o.scores ? 2 : o.max_length;

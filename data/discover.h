@@ -29,7 +29,8 @@ struct DiscoverOptions {
   double min_cohesion = 30;   // entropy: P(w) / (P(left) P(right)) at every split
   double min_entropy = 3;     // entropy: in nats, left and right
   bool backtrack = true;      // ngram: drop pieces with an n-gram that is not cohesive
-  int rounds = 6;             // best: of re-estimation
+  int rounds = 6;             // best: of re-estimation by the words alone
+  int unknown_rounds = 2;     // best: of re-estimation beside unknown words, after those
   bool scores = false;        // fill those of the words in
 };
 
@@ -63,5 +64,8 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
                                     int64_t min_count, const std::function<bool(size_t begin, size_t length)>& keep);
 
 std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptions& options, const DiscoverProgress& progress);
+// The words of the texts as data/unigram.h cuts them with these: their counts beside those of unknown words, and unknown words that are
+// frequent after all.
+std::vector<FoundWord> recounted(std::span<const std::string_view> texts, const std::vector<FoundWord>& words, int64_t min_count);
 
 }   // namespace qd

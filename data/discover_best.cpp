@@ -11,7 +11,10 @@
 #include "core/utf8.h"
 #include "data/dictionary.h"
 #include "data/discover.h"
+#include "data/segment.h"
+#include "data/text.h"
 #include "data/viterbi.h"
+#include "data/word_counter.h"
 
 namespace qd {
 namespace {
@@ -111,7 +114,7 @@ std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptio
   std::vector<Candidate> words = candidates(text, o, tell);
   const Cutter cutter(text);
   for (int round = 0; round < o.rounds; ++round) {
-    tell(0.5 + 0.5 * round / o.rounds, str("round ", round + 1, ", ", words.size(), " words"));
+    tell(0.5 + 0.35 * round / o.rounds, str("round ", round + 1, ", ", words.size(), " words"));
     std::vector<WordCount> entries;
     for (const Candidate& w : words) entries.push_back({w.word, w.count});
     if (entries.empty()) break;
@@ -131,6 +134,27 @@ std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptio
   std::vector<FoundWord> found;
   for (const Candidate& w : words)
     if (w.count >= o.min_count) found.push_back({.word = w.word, .count = w.count});
+  return found;
+}
+
+std::vector<FoundWord> recounted(std::span<const std::string_view> texts, const std::vector<FoundWord>& words,
+                                 int64_t min_count) {
+  std::vector<WordCount> entries;
+  for (const FoundWord& w : words) entries.push_back({w.word, w.count});
+  if (entries.empty()) return {};
+  const Segmenter segmenter(Dictionary(entries), SegmentMethod::unigram);
+  WordCounter counter(
+      {.strategy = CountStrategy::sharded,
+       .split = [&](std::string_view text, std::vector<std::string_view>& found) { segmenter.words(text, found); },
+       .boundary = [&](std::string_view text, size_t at) { return segmenter.boundary(text, at); }});
+  for (const std::string_view text : texts)
+    for (const auto block : cut_text(text, 8 << 20, [&](std::string_view t, size_t at) { return segmenter.boundary(t, at); }))
+      counter.add(block);
+  std::vector<FoundWord> found;
+  counter.finish(0, [&](const CountedWord& w) {
+    if (w.count >= min_count && is_chinese(decode_utf8(w.word).code))
+      found.push_back({.word = std::string(w.word), .count = w.count});
+  });
   return found;
 }
 

@@ -43,8 +43,8 @@ class Beyond {
 };
 
 // UTF-8 to code points, with one 0 for each interruption. No text at all is one.
-std::vector<uint16_t> decode(std::string_view text, const std::vector<uint8_t>& wanted, Beyond& beyond) {
-  std::vector<uint16_t> out(text.size() + 1);
+LargeVector<uint16_t> decode(std::string_view text, const std::vector<uint8_t>& wanted, Beyond& beyond) {
+  LargeVector<uint16_t> out(text.size() + 1);
   size_t count = text.empty();
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = decode_utf8(text.substr(at));
@@ -65,7 +65,7 @@ std::vector<uint16_t> decode(std::string_view text, const std::vector<uint8_t>& 
 // Positions in the order of a number that each has below `groups`, stable, in parallel: a counting sort.
 // number(i) is -1 where a position is left out; value(i) is what is kept of it.
 template <class Number, class Value>
-std::vector<uint64_t> grouped(size_t positions, size_t groups, const Number& number, const Value& value,
+LargeVector<uint64_t> grouped(size_t positions, size_t groups, const Number& number, const Value& value,
                               std::vector<size_t>& begin) {
   const int64_t chunks = positions < 100'000 ? 1 : threads();
   std::vector<std::vector<uint32_t>> histograms(static_cast<size_t>(chunks));
@@ -83,7 +83,7 @@ std::vector<uint64_t> grouped(size_t positions, size_t groups, const Number& num
     for (auto& histogram : histograms) sum += histogram[g];
   }
   begin[groups] = sum;
-  std::vector<uint64_t> slots(sum);
+  LargeVector<uint64_t> slots(sum);
   parallel_tasks(chunks, [&](int64_t chunk) {
     std::vector<size_t> next(begin.begin(), begin.end() - 1);
     for (int64_t earlier = 0; earlier < chunk; ++earlier)
@@ -126,7 +126,7 @@ Characters read_characters(std::span<const std::string_view> texts, Alphabet alp
     pieces.emplace_back();   // and so it does behind each text
   }
   Beyond beyond;
-  std::vector<std::vector<uint16_t>> parts(pieces.size());
+  std::vector<LargeVector<uint16_t>> parts(pieces.size());
   parallel_tasks(std::ssize(pieces),
                  [&](int64_t i) { parts[static_cast<size_t>(i)] = decode(pieces[static_cast<size_t>(i)], wanted, beyond); });
 
@@ -157,14 +157,14 @@ Characters read_characters(std::span<const std::string_view> texts, Alphabet alp
     auto& part = parts[static_cast<size_t>(task)];
     std::transform(part.begin(), part.end(), text.ids.begin() + static_cast<std::ptrdiff_t>(begin[static_cast<size_t>(task)]),
                    [&](uint16_t code) { return id[code]; });
-    std::vector<uint16_t>().swap(part);
+    LargeVector<uint16_t>().swap(part);
   });
   text.count[0] = std::ssize(text.ids) - text.total;
   return text;
 }
 
 Grams single_characters(const Characters& text, int64_t min_count) {
-  Grams grams{.n = 1, .at = std::vector<int32_t>(text.ids.size(), -1), .count = {}, .first = {}};
+  Grams grams{.n = 1, .at = LargeVector<int32_t>(text.ids.size(), -1), .count = {}, .first = {}};
   // The commonest have the first numbers, so that those who stay keep theirs, less one.
   while (grams.size() + 1 < text.codes.size() && text.count[grams.size() + 1] >= min_count)
     grams.count.push_back(static_cast<uint32_t>(text.count[grams.size() + 1]));
@@ -181,7 +181,7 @@ Grams single_characters(const Characters& text, int64_t min_count) {
 
 Grams longer_grams(const Characters& text, const Grams& shorter, int64_t min_count) {
   const int n = shorter.n + 1;
-  Grams grams{.n = n, .at = std::vector<int32_t>(text.ids.size(), -1), .count = {}, .first = {}};
+  Grams grams{.n = n, .at = LargeVector<int32_t>(text.ids.size(), -1), .count = {}, .first = {}};
   const auto& before = shorter.at;
   std::vector<size_t> begin;
   // What is kept of a position: itself, and the character that makes the gram longer.

@@ -7,11 +7,13 @@
 #include <string_view>
 #include <vector>
 
+#include "core/allocator.h"
+
 namespace qd {
 
 // A text as numbers of characters: 1 and up, the commonest first, and 0 wherever it is interrupted by anything else.
 struct Characters {
-  std::vector<uint16_t> ids;     // begins and ends with 0
+  LargeVector<uint16_t> ids;     // begins and ends with 0
   std::vector<uint32_t> codes;   // code point of each id
   std::vector<int64_t> count;    // of each id; that of 0 is the number of interruptions
   int64_t total = 0;             // characters
@@ -30,7 +32,7 @@ Characters read_characters(std::span<const std::string_view> texts, Alphabet alp
 // The n-grams that occur at least min_count times.
 struct Grams {
   int n = 0;
-  std::vector<int32_t> at;              // by position: which one begins here; -1: none
+  LargeVector<int32_t> at;              // by position: which one begins here; -1: none
   std::vector<uint32_t> count, first;   // of each: how often, and a position where it stands
   size_t size() const { return count.size(); }
 };

@@ -1,6 +1,7 @@
 // bin/words segment: text in, the same text with a blank between its words out.
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <vector>
 
@@ -43,6 +44,9 @@ int segment(const SegmentOptions& o) {
   bool line_begins = true;
   std::vector<std::string> parts;   // their memory serves again
   std::vector<Segmenter::Totals> totals;
+  std::error_code unknown;   // standard input has no size
+  const auto all_bytes = std::filesystem::is_regular_file(o.file, unknown) ? std::filesystem::file_size(o.file, unknown) : 0;
+  Progress progress("cutting");
   for_each_block(o.file, [&](std::string_view block) {
     bytes += std::ssize(block);
     const auto texts = cut_text(block, 1 << 16, [&](std::string_view t, size_t at) { return segmenter.boundary(t, at); });
@@ -60,7 +64,10 @@ int segment(const SegmentOptions& o) {
       print(parts[i]);
       line_begins = parts[i].back() == '\n';
     }
+    progress.update(all_bytes > 0 ? static_cast<double>(bytes) / static_cast<double>(all_bytes) : 0,
+                    str(std::round(static_cast<double>(bytes) / 1e5 / seconds_since(start)) / 10, " MB/s"));
   });
+  progress.finish();
   const double seconds = seconds_since(start);
   if (o.json && !line_begins) print("\n");
   if (broken > 0) warn(str(broken, " bytes are not UTF-8 and became U+FFFD"));
