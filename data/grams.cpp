@@ -46,6 +46,7 @@ class Beyond {
 LargeVector<uint16_t> decode(std::string_view text, const std::vector<uint8_t>& wanted, Beyond& beyond) {
   LargeVector<uint16_t> out(text.size() + 1);
   size_t count = text.empty();
+  out[0] = 0;
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = decode_utf8(text.substr(at));
     at += static_cast<size_t>(c.length);
