@@ -6,6 +6,7 @@ endif
 BUILD    ?= build
 BIN      ?= bin
 CXXFLAGS ?= -O3 -DNDEBUG
+FLAGS_tests := -O1# they run once for each time they are compiled
 QD_FLAGS := -std=c++20 -pthread -ffp-contract=off -Wall -Wextra -Wpedantic -I. $(EXTRA)
 LDLIBS   := -pthread
 
@@ -41,7 +42,7 @@ $(LIB): $(call obj,$(LIB_SRC))
 
 $(BUILD)/%.o: %.cpp Makefile
 	@mkdir -p $(@D)
-	$(CXX) $(QD_FLAGS) $(FLAGS_$(*F)) $(CXXFLAGS) -MMD -MP -c $< -o $@
+	$(CXX) $(QD_FLAGS) $(FLAGS_$(*F)) $(CXXFLAGS) $(FLAGS_$(firstword $(subst /, ,$<))) -MMD -MP -c $< -o $@
 
 .SECONDEXPANSION:   # a folder apps/X/ holds further parts of apps/X.cpp
 $(BIN)/%: $(BUILD)/apps/%.o $$(call obj,$$(wildcard apps/$$*/*.cpp)) $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
@@ -54,7 +55,8 @@ test: all ## build and run all tests
 	$(BUILD)/test
 
 asan: ## the tests with address and undefined-behaviour sanitizers, without the slow ones
-	$(MAKE) BUILD=build/asan BIN=build/asan/bin CXXFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" all
+	$(MAKE) BUILD=build/asan BIN=build/asan/bin FLAGS_tests=-O0 \
+	  CXXFLAGS="-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all" all
 	QD_BUILD=build/asan QD_BIN=build/asan/bin build/asan/test -tse=slow
 
 fuzz: ## any bytes for the readers, FUZZ_SECONDS each (needs clang++)

@@ -53,4 +53,4 @@ MemoryUse memory_use();
 void reset_peak();
 void empty_cache();   // gives cached memory back to the system
 
-}   // namespace qd
+}  // namespace qd

@@ -57,4 +57,4 @@ const void* TemporaryFile::map(size_t bytes) const {
 
 void TemporaryFile::refuse(const std::string& what) const { fail(folder_, str(what, ": ", std::strerror(errno)), hint_); }
 
-}   // namespace qd
+}  // namespace qd

@@ -28,4 +28,4 @@ class TemporaryFile {
   uint64_t size_ = 0;
 };
 
-}   // namespace qd
+}  // namespace qd

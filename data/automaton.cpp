@@ -31,4 +31,4 @@ Automaton::Automaton(const Dictionary& dictionary) : dictionary_(dictionary), li
   }
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -33,4 +33,4 @@ class Automaton {
   std::vector<Link> links_;
 };
 
-}   // namespace qd
+}  // namespace qd

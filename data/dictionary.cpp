@@ -111,7 +111,7 @@ std::vector<Dictionary::Node> build(const Spelled& words, size_t letter_count) {
   return nodes;
 }
 
-}   // namespace
+}  // namespace
 
 std::vector<WordCount> parse_word_counts(std::string_view text, const std::string& where) {
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
@@ -208,4 +208,4 @@ double Dictionary::weight(std::string_view word) const {
   return node == none ? -std::numeric_limits<double>::infinity() : nodes_[static_cast<size_t>(node)].weight;
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -63,4 +63,4 @@ class Dictionary {
   size_t characters_ = 0;
 };
 
-}   // namespace qd
+}  // namespace qd

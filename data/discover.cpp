@@ -92,7 +92,7 @@ void fill_scores(std::vector<FoundWord>& words, const Characters& text, const Gr
   }
 }
 
-}   // namespace
+}  // namespace
 
 std::vector<float> cohesions(const GramLevels& grams, int n, double total) {
   const Grams& whole = grams.of(n);
@@ -233,4 +233,4 @@ std::vector<FoundWord> discover_words(std::span<const std::string_view> texts, c
   return words;
 }
 
-}   // namespace qd
+}  // namespace qd

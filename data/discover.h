@@ -68,4 +68,4 @@ std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptio
 // frequent after all.
 std::vector<FoundWord> recounted(std::span<const std::string_view> texts, const std::vector<FoundWord>& words, int64_t min_count);
 
-}   // namespace qd
+}  // namespace qd

@@ -108,7 +108,7 @@ std::vector<Candidate> candidates(const Characters& text, const DiscoverOptions&
   return found;
 }
 
-}   // namespace
+}  // namespace
 
 std::vector<FoundWord> discover_best(const Characters& text, const DiscoverOptions& o, const DiscoverProgress& tell) {
   std::vector<Candidate> words = candidates(text, o, tell);
@@ -158,4 +158,4 @@ std::vector<FoundWord> recounted(std::span<const std::string_view> texts, const 
   return found;
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -105,7 +105,7 @@ std::vector<size_t> even_tasks(const std::vector<size_t>& begin) {
   return edges;
 }
 
-}   // namespace
+}  // namespace
 
 bool is_chinese(uint32_t code) {
   return (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) || code == 0x3007 ||
@@ -266,4 +266,4 @@ Neighbours neighbours(const Characters& text, const Grams& grams) {
   return result;
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -46,4 +46,4 @@ struct Neighbours {
 };
 Neighbours neighbours(const Characters& text, const Grams& grams);
 
-}   // namespace qd
+}  // namespace qd

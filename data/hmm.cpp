@@ -112,7 +112,7 @@ std::string read_table(const std::string& folder, const char* name) {
   return read_file((std::filesystem::path(folder) / name).string());
 }
 
-}   // namespace
+}  // namespace
 
 Hmm::Hmm(const std::string& folder)
     : Hmm(read_table(folder, "prob_start.py"), read_table(folder, "prob_trans.py"), read_table(folder, "prob_emit.py")) {}
@@ -177,4 +177,4 @@ void Hmm::cut(const uint32_t* codes, size_t count, std::vector<uint32_t>& length
   for (size_t i = old, j = lengths.size(); i + 1 < j; ++i) std::swap(lengths[i], lengths[--j]);
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -31,4 +31,4 @@ class Hmm {
   std::vector<States> emission_;   // by code - first
 };
 
-}   // namespace qd
+}  // namespace qd

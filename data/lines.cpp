@@ -37,4 +37,4 @@ void for_each_block(const std::string& path, const std::function<void(std::strin
   if (!waiting.empty()) f(waiting);
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -27,4 +27,4 @@ void for_each_line(std::string_view text, F&& f) {
   }
 }
 
-}   // namespace qd
+}  // namespace qd

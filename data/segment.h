@@ -59,4 +59,4 @@ class Segmenter {
 // Whether Python's str.isspace says so: white space and the separators U+001C to U+001F.
 bool separates_words(uint32_t code);
 
-}   // namespace qd
+}  // namespace qd

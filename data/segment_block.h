@@ -1,6 +1,7 @@
 // A run of characters that words may consist of, while it is cut. Parts of data/segment.h.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -19,12 +20,27 @@ struct SegmentBlock {
   std::vector<uint32_t> run;      // of numbers and Latin that begins here, in characters; 0: none does
   std::vector<uint32_t> length;   // result: of the word that begins here, in characters
 
-  size_t size() const { return codes.size(); }
-  void clear() { letters.clear(), codes.clear(), kind.clear(), offset.clear(); }
+  size_t size() const { return size_; }
+  // The arrays only grow, so that a character costs four plain stores; what lies behind size() is of earlier blocks.
+  void begin() { size_ = 0; }
   void push(uint32_t code, uint16_t letter, uint8_t about, size_t at) {
-    letters.push_back(letter), codes.push_back(code), kind.push_back(about), offset.push_back(at);
+    if (size_ + 1 >= codes.size()) [[unlikely]]
+      grow();
+    letters[size_] = letter, codes[size_] = code, kind[size_] = about, offset[size_] = at;
+    ++size_;
   }
-  void finish(size_t end) { letters.push_back(0), offset.push_back(end); }
+  void finish(size_t end) {
+    if (codes.empty()) grow();
+    letters[size_] = 0, offset[size_] = end;
+  }
+
+ private:
+  void grow() {
+    const size_t places = std::max<size_t>(256, 2 * codes.size());
+    letters.resize(places), codes.resize(places), kind.resize(places), offset.resize(places);
+    route.resize(places), run.resize(places), length.resize(places);
+  }
+  size_t size_ = 0;
 };
 
-}   // namespace qd
+}  // namespace qd

@@ -53,7 +53,7 @@ int64_t common_words(const Line& a, const Line& b) {
   return common;
 }
 
-}   // namespace
+}  // namespace
 
 SegmentScore score_segments(std::string_view gold, std::string_view result) {
   SegmentScore score;
@@ -71,4 +71,4 @@ SegmentScore score_segments(std::string_view gold, std::string_view result) {
   return score;
 }
 
-}   // namespace qd
+}  // namespace qd

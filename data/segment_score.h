@@ -18,4 +18,4 @@ struct SegmentScore {
 // Line by line; words are separated by white space.
 SegmentScore score_segments(std::string_view gold, std::string_view result);
 
-}   // namespace qd
+}  // namespace qd

@@ -49,7 +49,7 @@ class RunReader {
   bool done_ = false;
 };
 
-}   // namespace
+}  // namespace
 
 SortedRuns::SortedRuns(WordOrder order)
     : order_(order), file_("", "counts", "set TMPDIR to a folder with more room, or give a greater --memory") {}
@@ -87,4 +87,4 @@ void SortedRuns::merge(const std::function<void(const CountedWord&)>& f) const {
   }
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -35,4 +35,4 @@ class SortedRuns {
   std::vector<uint64_t> begins_;   // of each run, in bytes
 };
 
-}   // namespace qd
+}  // namespace qd

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string_view>
 
 #include "data/grams.h"
@@ -16,7 +17,7 @@ constexpr double impossible = -1e300;
 bool in(std::u32string_view set, uint32_t code) { return set.find(code) != std::u32string_view::npos; }
 uint32_t half_width(uint32_t code) { return code >= 0xFF01 && code <= 0xFF5E ? code - 0xFEE0 : code; }
 
-}   // namespace
+}  // namespace
 
 Unigram::Kind Unigram::kind(uint32_t code) {
   if (is_chinese(code)) return chinese;
@@ -89,9 +90,10 @@ void Unigram::cut(SegmentBlock& b) const {
   const Dictionary::Node* nodes = dictionary_.nodes();
   const double unknown = 0.0 - dictionary_.log_total();
   const size_t n = b.size();
-  b.route.assign(n + 1, 0);
-  b.length.assign(n, 1);
-  b.run.assign(n, 0);
+  const auto first = [](auto& values, size_t count) { return std::span(values.data(), count); };
+  std::ranges::fill(first(b.route, n + 1), 0.0);
+  std::ranges::fill(first(b.length, n), 1U);
+  std::ranges::fill(first(b.run, n), 0U);
   for (size_t i = 0; i < n;) {
     const bool starts = b.kind[i] == digit || b.kind[i] == latin;
     const size_t end = starts ? run_end(b, i) : i + 1;
@@ -130,4 +132,4 @@ void Unigram::cut(SegmentBlock& b) const {
   }
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -39,4 +39,4 @@ class Unigram {
   double run_ = 0;                   // ln P(a run)
 };
 
-}   // namespace qd
+}  // namespace qd

@@ -37,4 +37,4 @@ void most_probable_words(const Dictionary& dictionary, const uint16_t* letters, 
   }
 }
 
-}   // namespace qd
+}  // namespace qd

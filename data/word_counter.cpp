@@ -38,7 +38,7 @@ void tell(std::vector<CountedWord>& words, int64_t top, const std::function<void
   for (size_t i = 0; i < wanted; ++i) f(words[i]);
 }
 
-}   // namespace
+}  // namespace
 
 uint64_t WordTable::random_seed() {
   std::random_device random;
@@ -270,4 +270,4 @@ WordCounter::Summary CharacterCounter::finish(int64_t top, const std::function<v
   return summary;
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -69,4 +69,4 @@ class CharacterCounter {
   int64_t broken_bytes_ = 0;
 };
 
-}   // namespace qd
+}  // namespace qd

@@ -113,4 +113,4 @@ class WordTable {
   uint64_t multiplier_ = next_multiplier();
 };
 
-}   // namespace qd
+}  // namespace qd

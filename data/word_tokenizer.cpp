@@ -56,4 +56,4 @@ std::vector<int32_t> WordTokenizer::encode_piece(std::string_view text) const {
   return ids;
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -42,4 +42,4 @@ class WordTokenizer final : public Tokenizer {
 // What data/tokenizer.cpp and its kinds share: qiudao_tokenizer.json with these fields.
 void write_tokenizer(const std::string& folder, const std::vector<std::pair<std::string, std::string>>& fields);
 
-}   // namespace qd
+}  // namespace qd

@@ -11,4 +11,4 @@ inline std::string root() {
   return root && *root ? root : ".";
 }
 
-}   // namespace qd::test
+}  // namespace qd::test

@@ -63,7 +63,7 @@ std::string page(const Laboratory& lab, const std::vector<Found>& results, const
   return report.html();
 }
 
-}   // namespace
+}  // namespace
 
 Command& Laboratory::add_to(App& app, LabOptions& o) const {
   const auto command = std::make_shared<Command*>(nullptr);
@@ -108,4 +108,4 @@ int Laboratory::run(const LabOptions& o, const Command& command) const {
   return 0;
 }
 
-}   // namespace qd
+}  // namespace qd

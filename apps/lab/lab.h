@@ -52,4 +52,4 @@ struct Laboratory {
 void add_wordcount(App& app);
 void add_words(App& app);
 
-}   // namespace qd
+}  // namespace qd

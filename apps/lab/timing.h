@@ -22,4 +22,4 @@ inline std::vector<double> best_times(int rounds, const std::vector<std::functio
   return best;
 }
 
-}   // namespace qd
+}  // namespace qd

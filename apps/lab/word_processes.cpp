@@ -55,7 +55,7 @@ bool receive_text(int socket, std::string& text) {
   _exit(0);
 }
 
-}   // namespace
+}  // namespace
 
 WordTable count_in_processes(std::string_view text, const std::vector<std::string_view>& lines, size_t texts) {
   struct Child {
@@ -110,4 +110,4 @@ WordTable count_in_processes(std::string_view text, const std::vector<std::strin
   return all;
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -12,4 +12,4 @@ namespace qd {
 // `lines` are those of `text`, in order. Throws Error: no process to be had.
 WordTable count_in_processes(std::string_view text, const std::vector<std::string_view>& lines, size_t texts);
 
-}   // namespace qd
+}  // namespace qd

@@ -331,7 +331,7 @@ Verdict amdahl(const LabOptions& o) {
                       {"measured", shown_time(all_2)}}};
 }
 
-}   // namespace
+}  // namespace
 
 void add_wordcount(App& app) {
   static LabOptions o;
@@ -354,4 +354,4 @@ void add_wordcount(App& app) {
   lab.add_to(app, o);
 }
 
-}   // namespace qd
+}  // namespace qd

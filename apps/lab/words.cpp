@@ -280,7 +280,7 @@ Verdict english(const LabOptions& o) {
   return {.kind = passed_if(best >= 0.5), .figures = {{"best boundary F1", shown(best)}}, .tables = {table}};
 }
 
-}   // namespace
+}  // namespace
 
 void add_words(App& app) {
   static const Laboratory lab{
@@ -305,4 +305,4 @@ void add_words(App& app) {
       .option("--english", options.english, "FILE", "a text with blanks between words");
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -10,4 +10,4 @@ void add_discover(App& app);
 void add_segment(App& app);
 void add_score(App& app);
 
-}   // namespace qd
+}  // namespace qd

@@ -128,7 +128,7 @@ int count(const CountFlags& o) {
   return 0;
 }
 
-}   // namespace
+}  // namespace
 
 void add_count(App& app) {
   static CountFlags o;
@@ -147,4 +147,4 @@ void add_count(App& app) {
       .flag("--json", o.json, "the last line on standard output is a JSON object");
 }
 
-}   // namespace qd
+}  // namespace qd

@@ -79,7 +79,7 @@ int discover(const FindOptions& o) {
   return 0;
 }
 
-}   // namespace
+}  // namespace
 
 void add_discover(App& app) {
   static FindOptions o;
@@ -101,4 +101,4 @@ void add_discover(App& app) {
       .option("--min-entropy", o.min_entropy, "X", "entropy: of the neighbours, in nats", at_least(0));
 }
 
-}   // namespace qd
+}  // namespace qd

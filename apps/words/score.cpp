@@ -37,7 +37,7 @@ int score(const ScoreOptions& o) {
   return 0;
 }
 
-}   // namespace
+}  // namespace
 
 void add_score(App& app) {
   static ScoreOptions o;
@@ -47,4 +47,4 @@ void add_score(App& app) {
       .flag("--json", o.json, "the last line on standard output is a JSON object");
 }
 
-}   // namespace qd
+}  // namespace qd

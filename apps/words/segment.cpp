@@ -84,7 +84,7 @@ int segment(const SegmentOptions& o) {
   return 0;
 }
 
-}   // namespace
+}  // namespace
 
 void add_segment(App& app) {
   static SegmentOptions o;
@@ -98,4 +98,4 @@ void add_segment(App& app) {
       .flag("--json", o.json, "the last line on standard output is a JSON object");
 }
 
-}   // namespace qd
+}  // namespace qd

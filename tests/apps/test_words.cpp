@@ -34,7 +34,7 @@ std::string some_text() {
   return text;
 }
 
-}   // namespace
+}  // namespace
 
 TEST_CASE("words: from a text to its words to a cut text to a score") {
   if (!test::is_built("words")) return;

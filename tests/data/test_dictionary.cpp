@@ -30,7 +30,7 @@ std::string parse_error(std::string_view text) {
   return message_of([&] { parse_word_counts(text, "dict.txt"); });
 }
 
-}   // namespace
+}  // namespace
 
 TEST_CASE("dictionary: every word is found with its weight, and nothing else is") {
   std::mt19937 random(1);

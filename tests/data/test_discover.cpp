@@ -85,7 +85,7 @@ std::string random_text(std::mt19937& random, int size) {
   return text;
 }
 
-}   // namespace
+}  // namespace
 
 TEST_CASE("discover: n-grams have exact counts, on any number of threads") {
   const int before = threads();

@@ -59,7 +59,7 @@ RandomCase random_case(std::mt19937& random) {
 const SegmentMethod methods[] = {SegmentMethod::unigram, SegmentMethod::dag, SegmentMethod::forward, SegmentMethod::backward,
                                  SegmentMethod::shortest};
 
-}   // namespace
+}  // namespace
 
 TEST_CASE("segment: dag cuts as jieba does, with its model and without") {
   const nlohmann::json file = golden();

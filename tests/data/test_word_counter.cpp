@@ -74,7 +74,7 @@ struct Threads {   // that a test uses, until it ends
   ~Threads() { set_threads(before); }
 };
 
-}   // namespace
+}  // namespace
 
 TEST_CASE("word counter: every strategy, batch, number of threads and memory gives the plain table") {
   const Threads keep;
