@@ -40,7 +40,14 @@ $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/%.o: %.cpp Makefile
+# Asked once, or the first error would be about a header somewhere deep.
+$(BUILD)/headers:
+	@mkdir -p $(BUILD)
+	@printf '#include <%s>\n' nlohmann/json.hpp CLI/CLI.hpp doctest/doctest.h stb/stb_image.h | $(CXX) -std=c++20 -E -x c++ - > /dev/null 2>&1 \
+	  || { echo "a compiler or header packages are missing: make deps installs them" >&2; exit 1; }
+	@touch $@
+
+$(BUILD)/%.o: %.cpp Makefile | $(BUILD)/headers
 	@mkdir -p $(@D)
 	$(CXX) $(QD_FLAGS) $(FLAGS_$(*F)) $(CXXFLAGS) $(FLAGS_$(firstword $(subst /, ,$<))) -MMD -MP -c $< -o $@
 
@@ -54,10 +61,11 @@ $(BUILD)/test: $(call obj,$(TEST_SRC)) $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
 test: all ## build and run all tests
 	$(BUILD)/test
 
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 asan: ## the tests with address and undefined-behaviour sanitizers, without the slow ones
-	$(MAKE) BUILD=build/asan BIN=build/asan/bin FLAGS_tests=-O0 \
-	  CXXFLAGS="-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all" all
-	QD_BUILD=build/asan QD_BIN=build/asan/bin build/asan/test -tse=slow
+	$(MAKE) BUILD=build/asan BIN=build/asan/bin CXXFLAGS="-O1 -g1 $(SANITIZE)" FLAGS_tests="-O1 -fno-sanitize=undefined" all
+	export QD_BUILD=build/asan QD_BIN=build/asan/bin; build/asan/test -tse=slow -sf="tests/core/*" & core=$$!; \
+	  build/asan/test -tse=slow -sfe="tests/core/*"; rest=$$?; wait $$core && exit $$rest   # most tests use one core
 
 fuzz: ## any bytes for the readers, FUZZ_SECONDS each (needs clang++)
 	$(MAKE) BUILD=build/fuzz CXX=clang++ CXXFLAGS="-O1 -g -DNDEBUG -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" $(FUZZERS:%=build/fuzz/fuzz_%)

@@ -112,20 +112,20 @@ struct NoLeaks {
 
 // --- one run of an op
 
-struct Outcome {
+struct OpResult {
   Tensor value;
   Tensors gradients;   // one for each input
 };
 
 // op(inputs), and the gradients of sum(weights * op(inputs)), added up over `times` runs. Only input `only` needs a gradient, or
 // all (-1).
-inline Outcome run(const Op& op, const Arrays& inputs, const Tensor& weights, int only = -1, int64_t shift = 0, int times = 1) {
+inline OpResult run(const Op& op, const Arrays& inputs, const Tensor& weights, int only = -1, int64_t shift = 0, int times = 1) {
   Tensors leaves;
   for (size_t i = 0; i < inputs.size(); ++i) {
     leaves.push_back(to_tensor(inputs[i], shift));
     if (only < 0 || static_cast<int>(i) == only) leaves.back().require_gradient();
   }
-  Outcome out;
+  OpResult out;
   for (int i = 0; i < times; ++i) {
     const Tensor y = op(leaves);
     backward(y, weights);
@@ -203,7 +203,7 @@ inline void check_op(const std::string& name, const Op& op, const Definition& de
   on_every_table([&](const std::string& table) {
     INFO(name, shapes, " on ", table);
     set_threads(1);
-    const Outcome first = run(op, inputs, r);
+    const OpResult first = run(op, inputs, r);
     REQUIRE_MESSAGE(first.value.shape() == value.shape, "shape ", first.value.shape().str(), ", expected ", value.shape.str());
     CHECK(difference(first.value, value) <= tolerance.value);
     for (size_t i = 0; i < inputs.size(); ++i) {
@@ -214,7 +214,7 @@ inline void check_op(const std::string& name, const Op& op, const Definition& de
     // Threads, addresses and the recording of a graph change no bit.
     for (const int threads : {2, 3}) {
       set_threads(threads);
-      const Outcome again = run(op, inputs, r, -1, threads - 2);
+      const OpResult again = run(op, inputs, r, -1, threads - 2);
       CHECK_MESSAGE(same_bits(first.value, again.value), threads, " threads: the value differs");
       CHECK_MESSAGE(same_bits(first.gradients, again.gradients), threads, " threads: a gradient differs");
     }
@@ -227,9 +227,9 @@ inline void check_op(const std::string& name, const Op& op, const Definition& de
     }
 
     // Gradients are added to what is there, and each can be asked for alone.
-    const Outcome twice = run(op, inputs, r, -1, 0, 2);
+    const OpResult twice = run(op, inputs, r, -1, 0, 2);
     for (size_t i = 0; i < inputs.size(); ++i) {
-      const Outcome alone = run(op, inputs, r, static_cast<int>(i));
+      const OpResult alone = run(op, inputs, r, static_cast<int>(i));
       CHECK_MESSAGE(difference(alone.gradients[i], first.gradients[i]) <= 1e-6, "alone, the gradient of input ", i, " differs");
       CHECK_MESSAGE(difference(twice.gradients[i] * 0.5f, first.gradients[i]) <= 1e-6, "added twice, the gradient of input ", i,
                     " differs");

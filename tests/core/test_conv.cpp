@@ -161,12 +161,12 @@ TEST_CASE("conv: bf16 is the convolution of rounded numbers") {
   const Array x = normal({3, 12, 12, 24}), w = normal({40, 3, 3, 24}), bias = normal({40});
   const Tensor dy = to_tensor(uniform({3, 12, 12, 40}, {-1, 1}));
   const Op op = [](const Tensors& t) { return conv2d(t[0], t[1], t[2], {.padding = 1}, {.relu_input = true, .activation = Activation::relu}); };
-  const Outcome f32 = run(op, {x, w, bias}, dy);
+  const OpResult f32 = run(op, {x, w, bias}, dy);
   set_precision(Precision::bf16);
   set_threads(1);
-  const Outcome one = run(op, {x, w, bias}, dy);
+  const OpResult one = run(op, {x, w, bias}, dy);
   set_threads(3);
-  const Outcome three = run(op, {x, w, bias}, dy);
+  const OpResult three = run(op, {x, w, bias}, dy);
   set_threads(default_threads());
   set_precision(Precision::f32);
   CHECK(same_bits(one.value, three.value));

@@ -166,11 +166,11 @@ TEST_CASE("linear cross-entropy: is cross_entropy(matmul), over several chunks t
     on_every_table([&](const std::string& table) {
       INFO(table);
       const Tensor r = full({}, 1.5f);
-      const Outcome whole = run([&](const Tensors& x) { return cross_entropy(matmul(x[0], x[1], false, true), t); }, inputs, r);
+      const OpResult whole = run([&](const Tensors& x) { return cross_entropy(matmul(x[0], x[1], false, true), t); }, inputs, r);
       set_threads(1);
-      const Outcome chunks = run(fused, inputs, r);
+      const OpResult chunks = run(fused, inputs, r);
       set_threads(2);
-      const Outcome parallel = run(fused, inputs, r);
+      const OpResult parallel = run(fused, inputs, r);
       set_threads(default_threads());
       CHECK(difference(chunks.value, whole.value) < 1e-6);
       for (size_t i : {0, 1}) CHECK(difference(chunks.gradients[i], whole.gradients[i]) < 4e-6);

@@ -94,8 +94,8 @@ TEST_CASE("linear: the fused activation is the composed one") {
   on_every_table([&](const std::string& table) {
     INFO(table);
     for (const Activation f : {Activation::relu, Activation::gelu, Activation::gelu_erf, Activation::silu}) {
-      const Outcome fused = run([=](const Tensors& x) { return linear(x[0], x[1], x[2], Layout::out_in, f); }, inputs, r);
-      const Outcome composed =
+      const OpResult fused = run([=](const Tensors& x) { return linear(x[0], x[1], x[2], Layout::out_in, f); }, inputs, r);
+      const OpResult composed =
           run([=](const Tensors& x) { return activate(f, matmul(x[0], x[1], false, true) + x[2]); }, inputs, r);
       CHECK(difference(fused.value, composed.value) < 1e-6);
       for (size_t i = 0; i < 3; ++i) CHECK(difference(fused.gradients[i], composed.gradients[i]) < 2e-6);

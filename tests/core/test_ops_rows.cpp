@@ -220,9 +220,9 @@ TEST_CASE("rows: residual norm is the norm of alpha x + f") {
       on_every_table([&](const std::string& table) {
         INFO(table);
         const Tensor r = to_tensor(normal(shape));
-        const Outcome fused =
+        const OpResult fused =
             run([=](const Tensors& t) { return residual_norm(t[0], 2.5f, t[1], t[2], t[3], options); }, inputs, r);
-        const Outcome composed =
+        const OpResult composed =
             run([=](const Tensors& t) { return norm(residual(t[0], 2.5f, t[1]), t[2], t[3], options); }, inputs, r);
         CHECK(difference(fused.value, composed.value) < 1e-6);
         for (size_t i = 0; i < inputs.size(); ++i) CHECK(difference(fused.gradients[i], composed.gradients[i]) < 1e-6);
