@@ -33,6 +33,12 @@ size_t count_invalid_utf8(std::string_view text) {
       std::memcpy(&eight, text.data() + i, 8);
       if (eight & 0x8080808080808080) break;
     }
+    // Two characters of three bytes at a time, but for those that begin with E0 or ED, which have forbidden ranges.
+    for (uint64_t eight; i + 8 <= text.size(); i += 6) {
+      std::memcpy(&eight, text.data() + i, 8);
+      const auto in_question = [&](int shift) { return ((eight >> shift) & 0xF) == 0x0 || ((eight >> shift) & 0xF) == 0xD; };
+      if ((eight & 0xC0C0F0C0C0F0) != 0x8080E08080E0 || in_question(0) || in_question(24)) break;
+    }
     if (i == text.size()) break;
     const Utf8Char c = decode_utf8(text.substr(i));
     broken += !c.valid;

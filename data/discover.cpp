@@ -39,9 +39,11 @@ std::vector<FoundWord> by_entropy(const Characters& text, const GramLevels& gram
   std::vector<FoundWord> words;
   for (int n = 2; n <= grams.longest(); ++n) {
     const auto cohesion = cohesions(grams, n, static_cast<double>(text.total));
-    const auto beside = neighbours(text, grams.of(n));
+    std::vector<uint8_t> is_cohesive(cohesion.size());
+    std::transform(cohesion.begin(), cohesion.end(), is_cohesive.begin(), [&](float c) { return c > std::log(o.min_cohesion); });
+    const auto beside = neighbours(text, grams.of(n), is_cohesive);
     for (size_t g = 0; g < grams.of(n).size(); ++g) {
-      if (cohesion[g] <= std::log(o.min_cohesion) || std::min(beside.left[g], beside.right[g]) <= o.min_entropy) continue;
+      if (!is_cohesive[g] || std::min(beside.left[g], beside.right[g]) <= o.min_entropy) continue;
       FoundWord& word = words.emplace_back(FoundWord{.word = {}, .count = grams.of(n).count[g]});
       text.append(word.word, grams.of(n).first[g], static_cast<size_t>(n));
     }

@@ -105,6 +105,53 @@ std::vector<size_t> even_tasks(const std::vector<size_t>& begin) {
   return edges;
 }
 
+// Grams that were met so far, numbered as they come, with their counts: open addressing. A gram is what it begins with (a shorter gram)
+// and its last character, mixed to 64 bits in a way that can be undone: the hash is the gram.
+class GramNumbers {
+ public:
+  static uint64_t hash(int32_t shorter, uint16_t last) {
+    uint64_t h = (static_cast<uint64_t>(static_cast<uint32_t>(shorter)) << 16 | last) * 0x9E3779B97F4A7C15;
+    return h ^ h >> 32;
+  }
+  size_t size() const { return size_; }
+  void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[hash >> shift_]); }
+  uint32_t count(uint64_t hash) {   // once more; gives its number
+    Slot* slot = &find(hash);
+    if (slot->count == 0) {
+      if (2 * size_ >= slots_.size()) grow(), slot = &find(hash);
+      *slot = {hash, 0, static_cast<uint32_t>(size_++)};
+    }
+    ++slot->count;
+    return slot->number;
+  }
+  template <class F>
+  void each(const F& f) const {   // f(hash, number, count)
+    for (const Slot& slot : slots_)
+      if (slot.count > 0) f(slot.hash, slot.number, slot.count);
+  }
+  void clear() { *this = {}; }
+
+ private:
+  struct Slot {
+    uint64_t hash = 0;
+    uint32_t count = 0, number = 0;   // count 0: empty
+  };
+  Slot& find(uint64_t hash) {
+    size_t at = hash >> shift_;
+    while (slots_[at].count > 0 && slots_[at].hash != hash) at = (at + 1) & (slots_.size() - 1);
+    return slots_[at];
+  }
+  void grow() {
+    LargeVector<Slot> old(2 * slots_.size());
+    old.swap(slots_), --shift_;
+    for (const Slot& slot : old)
+      if (slot.count > 0) find(slot.hash) = slot;
+  }
+  LargeVector<Slot> slots_ = LargeVector<Slot>(1 << 16);
+  int shift_ = 64 - 16;
+  size_t size_ = 0;
+};
+
 }  // namespace
 
 bool is_chinese(uint32_t code) {
@@ -165,7 +212,7 @@ Characters read_characters(std::span<const std::string_view> texts, Alphabet alp
 }
 
 Grams single_characters(const Characters& text, int64_t min_count) {
-  Grams grams{.n = 1, .at = LargeVector<int32_t>(text.ids.size(), -1), .count = {}, .first = {}};
+  Grams grams{.n = 1, .at = LargeVector<int32_t>(text.ids.size()), .count = {}, .first = {}};
   // The commonest have the first numbers, so that those who stay keep theirs, less one.
   while (grams.size() + 1 < text.codes.size() && text.count[grams.size() + 1] >= min_count)
     grams.count.push_back(static_cast<uint32_t>(text.count[grams.size() + 1]));
@@ -181,69 +228,82 @@ Grams single_characters(const Characters& text, int64_t min_count) {
 }
 
 Grams longer_grams(const Characters& text, const Grams& shorter, int64_t min_count) {
-  const int n = shorter.n + 1;
-  Grams grams{.n = n, .at = LargeVector<int32_t>(text.ids.size(), -1), .count = {}, .first = {}};
+  // Every task looks at all positions and counts the grams of its own share, so that tables grow with what is different in a text and
+  // not with its length, and none is shared.
+  constexpr size_t block = 1 << 14, ahead = 12;
+  const auto n = static_cast<size_t>(shorter.n) + 1;
+  Grams grams{.n = static_cast<int>(n), .at = LargeVector<int32_t>(text.ids.size()), .count = {}, .first = {}};
   const auto& before = shorter.at;
-  std::vector<size_t> begin;
-  // What is kept of a position: itself, and the character that makes the gram longer.
-  const auto slots = grouped(
-      before.size() - 1, shorter.size(), [&](size_t i) { return before[i + 1] >= 0 ? before[i] : -1; },
-      [&](size_t i) { return static_cast<uint64_t>(i) << 16 | text.ids[i + static_cast<size_t>(n) - 1]; }, begin);
-  const auto edges = even_tasks(begin);
-  struct Found {
-    std::vector<uint32_t> count, first;
-  };
-  std::vector<Found> found(edges.size() - 1);
-  parallel_tasks(std::ssize(found), [&](int64_t task) {
-    Found& own = found[static_cast<size_t>(task)];
-    std::vector<uint32_t> seen(text.codes.size());
-    std::vector<int32_t> number(text.codes.size(), -1);
-    std::vector<uint16_t> touched;
-    for (size_t g = edges[static_cast<size_t>(task)]; g < edges[static_cast<size_t>(task) + 1]; ++g) {
-      if (static_cast<int64_t>(begin[g + 1] - begin[g]) < min_count) continue;
-      for (size_t s = begin[g]; s < begin[g + 1]; ++s) {
-        const auto c = static_cast<uint16_t>(slots[s]);
-        if (seen[c]++ == 0) touched.push_back(c);
+  const size_t positions = before.size() < n ? 0 : before.size() - (n - 1), blocks = (positions + block - 1) / block;
+  const size_t shares = positions < 100'000 ? 1 : static_cast<size_t>(std::min(threads(), 8));
+  std::vector<GramNumbers> numbers(shares);
+  parallel_for(std::ssize(grams.at), 1 << 16, [&](int64_t from, int64_t to) { std::fill(&grams.at[static_cast<size_t>(from)], grams.at.data() + to, -1); });
+  parallel_tasks(static_cast<int64_t>(shares), [&](int64_t task) {
+    const auto share = static_cast<size_t>(task);
+    GramNumbers& own = numbers[share];
+    std::vector<uint32_t> place(block);
+    std::vector<uint64_t> hash(block);
+    for (size_t k = 0; k < blocks; ++k) {
+      const size_t from = (share * blocks / shares + k) % blocks * block;   // tasks write to memory far from each other
+      size_t found = 0;
+      for (size_t i = from; i < std::min(from + block, positions); ++i) {
+        place[found] = static_cast<uint32_t>(i);
+        hash[found] = GramNumbers::hash(before[i], text.ids[i + n - 1]);
+        found += (before[i] >= 0) & (before[i + 1] >= 0) & ((hash[found] & 0xFFFF) * shares >> 16 == share);
       }
-      bool any = false;
-      for (const uint16_t c : touched) {
-        if (seen[c] < min_count) continue;
-        any = true;
-        number[c] = static_cast<int32_t>(own.count.size());
-        own.count.push_back(seen[c]), own.first.push_back(0);
+      for (size_t j = 0; j < found; ++j) {
+        if (j + ahead < found) own.prefetch(hash[j + ahead]);
+        grams.at[place[j]] = static_cast<int32_t>(own.count(hash[j]) * shares + share);
       }
-      for (size_t s = begin[g + 1]; any && s-- > begin[g];) {   // backwards, so that the first position stays
-        const int32_t id = number[static_cast<uint16_t>(slots[s])];
-        if (id < 0) continue;
-        const auto position = static_cast<size_t>(slots[s] >> 16);
-        grams.at[position] = id;
-        own.first[static_cast<size_t>(id)] = static_cast<uint32_t>(position);
-      }
-      for (const uint16_t c : touched) seen[c] = 0, number[c] = -1;
-      touched.clear();
     }
   });
 
-  std::vector<int32_t> offset = {0};
-  for (const Found& own : found) offset.push_back(offset.back() + static_cast<int32_t>(own.count.size()));
-  for (const Found& own : found) {
-    grams.count.insert(grams.count.end(), own.count.begin(), own.count.end());
-    grams.first.insert(grams.first.end(), own.first.begin(), own.first.end());
+  // The frequent ones get numbers in the order of their hashes, which does not depend on the tasks.
+  struct Frequent {
+    uint64_t hash;
+    uint32_t count, old;
+  };
+  std::vector<Frequent> frequent;
+  size_t most = 0;
+  for (size_t share = 0; share < shares; ++share) {
+    most = std::max(most, numbers[share].size());
+    numbers[share].each([&](uint64_t hash, uint32_t number, uint32_t count) {
+      if (count >= min_count) frequent.push_back({hash, count, static_cast<uint32_t>(number * shares + share)});
+    });
+    numbers[share].clear();
   }
-  parallel_tasks(std::ssize(found), [&](int64_t task) {
-    const auto t = static_cast<size_t>(task);
-    for (size_t s = begin[edges[t]]; s < begin[edges[t + 1]]; ++s)
-      if (int32_t& id = grams.at[static_cast<size_t>(slots[s] >> 16)]; id >= 0) id += offset[t];
+  std::sort(frequent.begin(), frequent.end(), [](const Frequent& a, const Frequent& b) { return a.hash < b.hash; });
+  LargeVector<int32_t> renumbered(most * shares, -1);
+  for (const Frequent& gram : frequent) {
+    renumbered[gram.old] = static_cast<int32_t>(grams.count.size());
+    grams.count.push_back(gram.count);
+  }
+  std::vector<std::vector<uint32_t>> first(shares);
+  parallel_tasks(static_cast<int64_t>(shares), [&](int64_t task) {
+    auto& own = first[static_cast<size_t>(task)];
+    own.assign(grams.count.size(), UINT32_MAX);
+    const size_t from = grams.at.size() * static_cast<size_t>(task) / shares, to = grams.at.size() * static_cast<size_t>(task + 1) / shares;
+    for (size_t i = to; i-- > from;) {
+      if (grams.at[i] < 0) continue;
+      const int32_t id = renumbered[static_cast<size_t>(grams.at[i])];
+      grams.at[i] = id;
+      if (id >= 0) own[static_cast<size_t>(id)] = static_cast<uint32_t>(i);
+    }
   });
+  for (const auto& own : first) {   // of the tasks, the first that has a gram has its first position
+    grams.first.resize(own.size(), UINT32_MAX);
+    for (size_t g = 0; g < own.size(); ++g) grams.first[g] = std::min(grams.first[g], own[g]);
+  }
   return grams;
 }
 
-Neighbours neighbours(const Characters& text, const Grams& grams) {
+Neighbours neighbours(const Characters& text, const Grams& grams, std::span<const uint8_t> wanted) {
   Neighbours result{.left = std::vector<float>(grams.size()), .right = std::vector<float>(grams.size())};
   std::vector<size_t> begin;
   const auto n = static_cast<size_t>(grams.n);
   const auto slots = grouped(   // the last positions begin no gram, so i + n is inside
-      grams.at.size(), grams.size(), [&](size_t i) { return grams.at[i]; },
+      grams.at.size(), grams.size(),
+      [&](size_t i) { return grams.at[i] >= 0 && (wanted.empty() || wanted[static_cast<size_t>(grams.at[i])]) ? grams.at[i] : -1; },
       [&](size_t i) { return static_cast<uint64_t>(text.ids[i - 1]) << 16 | text.ids[i + n]; }, begin);
   const auto edges = even_tasks(begin);
   parallel_tasks(std::ssize(edges) - 1, [&](int64_t task) {
@@ -257,7 +317,7 @@ Neighbours neighbours(const Characters& text, const Grams& grams) {
         if (count > 1) sum += count * std::log(static_cast<double>(count));
         count = 0;
       }
-      const auto all = static_cast<double>(begin[g + 1] - begin[g]);
+      const auto all = static_cast<double>(std::max<size_t>(begin[g + 1] - begin[g], 1));
       return static_cast<float>(std::max(std::log(all) - sum / all, 0.0));
     };
     for (size_t g = edges[static_cast<size_t>(task)]; g < edges[static_cast<size_t>(task) + 1]; ++g)

@@ -40,10 +40,11 @@ Grams single_characters(const Characters& text, int64_t min_count);
 // From those that are one shorter: an n-gram is frequent only where both of its parts are. The numbering does not depend on threads.
 Grams longer_grams(const Characters& text, const Grams& shorter, int64_t min_count);
 
-// Entropies in nats of the characters that stand before and behind each gram; an interruption counts as one more character.
+// Entropies in nats of the characters that stand before and behind each gram; an interruption counts as one more character. Of grams that
+// are not `wanted`, where that is given, they are 0.
 struct Neighbours {
   std::vector<float> left, right;
 };
-Neighbours neighbours(const Characters& text, const Grams& grams);
+Neighbours neighbours(const Characters& text, const Grams& grams, std::span<const uint8_t> wanted = {});
 
 }  // namespace qd

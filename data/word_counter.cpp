@@ -14,7 +14,6 @@
 namespace qd {
 namespace {
 
-constexpr size_t shards = 64;   // of a table, by hash
 constexpr size_t part_size = 1 << 17;
 constexpr uint32_t codes = 0x110000;
 
@@ -31,11 +30,30 @@ std::string repaired(std::string_view text) {
 // White space of more than one byte begins with one of these.
 bool may_be_space(unsigned char byte) { return byte <= ' ' || byte == 0xC2 || (byte >= 0xE1 && byte <= 0xE3); }
 
-// In order, at most `top`, 0: all.
-void tell(std::vector<CountedWord>& words, int64_t top, const std::function<void(const CountedWord&)>& f) {
-  const size_t wanted = top > 0 ? std::min(words.size(), static_cast<size_t>(top)) : words.size();
-  std::partial_sort(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(wanted), words.end(), by_count);
-  for (size_t i = 0; i < wanted; ++i) f(words[i]);
+// Most words of a text are rare ones with equal counts: their first bytes stand beside the count, so that few comparisons look at the words
+// themselves.
+struct Key {
+  int64_t count;
+  uint64_t begin;   // eight bytes, the first one highest
+  std::string_view word;
+};
+bool before(const Key& a, const Key& b) {
+  if (a.count != b.count) return a.count > b.count;
+  return a.begin != b.begin ? a.begin < b.begin : a.word < b.word;
+}
+Key key_of(std::string_view word, int64_t count) {
+  uint64_t begin = 0;
+  for (size_t i = 0; i < 8; ++i) begin = begin << 8 | (i < word.size() ? static_cast<unsigned char>(word[i]) : 0U);
+  return {count, begin, word};
+}
+
+// The first `top` in order, 0: all.
+void sort(std::vector<Key>& keys, int64_t top) {
+  const size_t wanted = top > 0 ? std::min(keys.size(), static_cast<size_t>(top)) : keys.size();
+  const auto middle = keys.begin() + static_cast<std::ptrdiff_t>(wanted);
+  if (middle != keys.end()) std::nth_element(keys.begin(), middle, keys.end(), before);
+  keys.erase(middle, keys.end());
+  std::sort(keys.begin(), keys.end(), before);
 }
 
 }  // namespace
@@ -80,53 +98,40 @@ size_t space_boundary(std::string_view text, size_t position) {
 }
 
 struct WordCounter::Worker {
-  explicit Worker(size_t tables) : tables(tables) {}
-  std::vector<WordTable> tables;   // one, or one for each shard
-  WordTable batch;
-  std::vector<std::string_view> words;
-  std::vector<uint64_t> hashes;
+  WordTable table, batch;
+  struct {
+    std::vector<std::string_view> words;
+    std::vector<uint64_t> hashes;
+  } pending;   // split, not yet counted
   int64_t total = 0, broken_bytes = 0;
 
-  WordTable& table(uint64_t hash) { return tables[tables.size() > 1 ? hash % shards : 0]; }
-  size_t memory() const {
-    size_t bytes = 0;
-    for (const WordTable& table : tables) bytes += table.memory();
-    return bytes;
-  }
   void take_batch() {
     if (batch.size() == 0) return;
-    batch.for_each([&](std::string_view word, int64_t count, uint64_t hash) { table(hash).add(word, count, hash); });
+    batch.for_each([&](std::string_view word, int64_t count, uint64_t hash) { table.add(word, count, hash); });
     batch.clear();
   }
 };
 
 WordCounter::WordCounter(CountOptions options) : options_(std::move(options)) {
   QD_CHECK(options_.batch > 0, "--batch", str("expected at least 1, got ", options_.batch));
-  const size_t tables = options_.strategy == CountStrategy::sharded ? shards : 1;
-  for (int i = 0; i < threads(); ++i) workers_.push_back(std::make_unique<Worker>(tables));
+  for (int i = 0; i < threads(); ++i) workers_.push_back(std::make_unique<Worker>());
 }
 
 WordCounter::~WordCounter() = default;
 
 void WordCounter::count(Worker& worker, std::string_view text) {
-  const auto add_words = [&](std::string_view line) {
-    worker.words.clear();
-    options_.split(line, worker.words);
-    worker.total += std::ssize(worker.words);
+  WordTable& table = options_.strategy == CountStrategy::batched ? worker.batch : worker.table;
+  const auto add_words = [&] {
     // Places of words lie anywhere in a large table: they are asked for some words ahead.
-    constexpr size_t ahead = 8;
-    worker.hashes.resize(worker.words.size());
-    const bool batched = options_.strategy == CountStrategy::batched;
-    for (size_t i = 0; i < worker.words.size() + ahead; ++i) {
-      if (i < worker.words.size()) {
-        const uint64_t hash = worker.hashes[i] = WordTable::hash_of(worker.words[i]);
-        if (!batched) worker.table(hash).prefetch(hash);
-      }
-      if (i >= ahead) {
-        const uint64_t hash = worker.hashes[i - ahead];
-        (batched ? worker.batch : worker.table(hash)).add(worker.words[i - ahead], 1, hash);
-      }
+    constexpr size_t ahead = 12;
+    auto& [words, hashes] = worker.pending;
+    hashes.resize(words.size());
+    for (size_t i = 0; i < words.size() + ahead; ++i) {
+      if (i < words.size()) table.prefetch(hashes[i] = WordTable::hash_of(words[i]));
+      if (i >= ahead) table.add(words[i - ahead], 1, hashes[i - ahead]);
     }
+    worker.total += std::ssize(words);
+    words.clear();
   };
   std::string whole;
   if (const size_t broken = count_invalid_utf8(text); broken > 0) {
@@ -134,11 +139,15 @@ void WordCounter::count(Worker& worker, std::string_view text) {
     whole = repaired(text);
     text = whole;
   }
+  constexpr size_t enough = 1024;   // words that are added together
   int64_t lines = 0;
   for_each_line(text, [&](std::string_view line, bool) {
-    add_words(line);
-    if (++lines == options_.batch) worker.take_batch(), lines = 0;
+    options_.split(line, worker.pending.words);
+    const bool batch_ends = ++lines == options_.batch;
+    if (batch_ends || worker.pending.words.size() >= enough) add_words();
+    if (batch_ends) worker.take_batch(), lines = 0;
   });
+  add_words();
   worker.take_batch();
 }
 
@@ -152,26 +161,26 @@ void WordCounter::add(std::string_view text) {
     return line > 0 ? line : options_.boundary(t, at);
   });
   const int64_t workers = std::ssize(workers_);
+  std::atomic<size_t> next = 0;   // who counts a part does not matter
   parallel_tasks(workers, [&](int64_t w) {
     Worker& worker = *workers_[static_cast<size_t>(w)];
-    for (size_t i = static_cast<size_t>(w); i < parts.size(); i += static_cast<size_t>(workers)) {
+    for (size_t i; (i = next++) < parts.size();) {
       count(worker, parts[i]);
-      if (options_.memory > 0 && worker.memory() > static_cast<size_t>(options_.memory / workers)) spill(worker);
+      if (options_.memory > 0 && worker.table.memory() > static_cast<size_t>(options_.memory / workers)) spill(worker);
     }
   });
 }
 
 void WordCounter::spill(Worker& worker) {
   std::vector<CountedWord> run;
-  for (const WordTable& table : worker.tables)
-    table.for_each([&](std::string_view word, int64_t count, uint64_t) { run.push_back({word, count}); });
+  worker.table.for_each([&](std::string_view word, int64_t count, uint64_t) { run.push_back({word, count}); });
   static std::mutex mutex;   // one at a time: the disk is one
   {
     const std::lock_guard lock(mutex);
     if (!runs_) runs_ = std::make_unique<SortedRuns>(by_word);
     runs_->add(std::move(run));
   }
-  worker.tables = std::vector<WordTable>(worker.tables.size());   // the memory goes back
+  worker.table = WordTable();   // the memory goes back
 }
 
 WordCounter::Summary WordCounter::finish(int64_t top, const std::function<void(const CountedWord&)>& f) {
@@ -211,21 +220,32 @@ WordCounter::Summary WordCounter::finish(int64_t top, const std::function<void(c
     summary.runs = static_cast<int64_t>(runs_->runs());
     runs_.reset();
   } else {
-    // Into the tables of the first worker: shards all at once.
-    std::vector<WordTable>& tables = workers_[0]->tables;
-    parallel_tasks(std::ssize(tables), [&](int64_t shard) {
-      const auto i = static_cast<size_t>(shard);
-      for (size_t w = 1; w < workers_.size(); ++w)
-        workers_[w]->tables[i].for_each(
-            [&](std::string_view word, int64_t count, uint64_t hash) { tables[i].add(word, count, hash); });
+    // Shards by hash are added up and sorted at once, each by one thread; otherwise all goes into the table of the first worker.
+    const size_t shards = options_.strategy == CountStrategy::sharded ? workers_.size() : 1;
+    std::vector<WordTable> sums(shards);
+    std::vector<std::vector<Key>> keys(shards);
+    parallel_tasks(static_cast<int64_t>(shards), [&](int64_t task) {
+      const auto shard = static_cast<size_t>(task);
+      if (shards == 1) std::swap(sums[0], workers_[0]->table);
+      for (const auto& worker : workers_)
+        worker->table.for_each([&](std::string_view word, int64_t count, uint64_t hash) {
+          if ((hash & 0xFFFFFF) % shards == shard) sums[shard].add(word, count, hash);
+        });
+      sums[shard].for_each([&](std::string_view word, int64_t count, uint64_t) { keys[shard].push_back(key_of(word, count)); });
+      sort(keys[shard], top);
     });
-    std::vector<CountedWord> words;
-    for (const WordTable& table : tables)
-      table.for_each([&](std::string_view word, int64_t count, uint64_t) { words.push_back({word, count}); });
-    summary.distinct = std::ssize(words);
-    tell(words, top, f);
+    for (const WordTable& table : sums) summary.distinct += static_cast<int64_t>(table.size());
+    std::vector<size_t> next(shards);
+    for (int64_t told = 0; top == 0 || told < top; ++told) {
+      size_t first = shards;
+      for (size_t s = 0; s < shards; ++s)
+        if (next[s] < keys[s].size() && (first == shards || before(keys[s][next[s]], keys[first][next[first]]))) first = s;
+      if (first == shards) break;
+      const Key& key = keys[first][next[first]++];
+      f({key.word, key.count});
+    }
   }
-  for (auto& worker : workers_) worker = std::make_unique<Worker>(worker->tables.size());
+  for (auto& worker : workers_) worker = std::make_unique<Worker>();
   return summary;
 }
 
@@ -262,9 +282,10 @@ WordCounter::Summary CharacterCounter::finish(int64_t top, const std::function<v
     counts.push_back(count);
     summary.total += count, ++summary.distinct;
   }
-  std::vector<CountedWord> words;
-  for (size_t i = 0; i < counts.size(); ++i) words.push_back({characters[i], counts[i]});
-  tell(words, top, f);
+  std::vector<Key> keys;
+  for (size_t i = 0; i < counts.size(); ++i) keys.push_back(key_of(characters[i], counts[i]));
+  sort(keys, top);
+  for (const Key& key : keys) f({key.word, key.count});
   counts_.clear();
   broken_bytes_ = 0;
   return summary;

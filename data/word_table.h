@@ -1,5 +1,5 @@
-// A hash table from words to counts: open addressing, the bytes of words one after another in an arena. Words of up to eight bytes, which
-// nearly all Chinese ones nearly are, are compared as one number.
+// A hash table from words to counts: open addressing, the bytes of words one after another in an arena. Words of up to sixteen
+// bytes, five Chinese characters, stand in the table itself and are compared as two numbers.
 #pragma once
 
 #include <bit>
@@ -8,9 +8,18 @@
 #include <string_view>
 #include <vector>
 
+#include "core/allocator.h"
+
 namespace qd {
 
 class WordTable {
+  static constexpr uint64_t long_word = 0xFF;
+  struct Slot {
+    uint64_t hash = 0;
+    uint64_t first = 0, second = 0;           // the bytes themselves; of a long word where it begins in the arena, and its length
+    uint64_t count : 56 = 0, inside : 8 = 0;  // count 0: empty; inside: how many bytes, or long_word
+  };
+
  public:
   // Different in each process: nobody can make up keys that collide.
   static uint64_t hash_of(std::string_view word) {
@@ -24,22 +33,19 @@ class WordTable {
 
   void add(std::string_view word, int64_t count = 1) { add(word, count, hash_of(word)); }
   void add(std::string_view word, int64_t count, uint64_t hash) {
-    if (2 * size_ >= slots_.size()) grow();
-    const size_t length = word.size();
-    const uint64_t bytes = length <= 8 ? load(word.data(), length) : 0;
+    if (2 * size_ >= slots_.size()) [[unlikely]] grow();
+    if (word.size() > 16) [[unlikely]] return add_long(word, count, hash);
+    const auto [first, second] = bytes_of(word);
     for (size_t at = place_of(hash);; at = (at + 1) & (slots_.size() - 1)) {
       Slot& slot = slots_[at];
-      if (slot.count == 0) {
-        slot = {hash, length <= 8 ? bytes : arena_.size(), count, length};
-        if (length > 8) arena_.insert(arena_.end(), word.begin(), word.end());
-        ++size_;
+      if (slot.hash == hash && slot.first == first && slot.second == second && slot.inside == word.size()) [[likely]] {
+        slot.count += static_cast<uint64_t>(count);
         return;
       }
-      if (slot.hash != hash || slot.length != length) continue;
-      if (length <= 8 ? slot.place == bytes : std::memcmp(arena_.data() + slot.place, word.data(), length) == 0) {
-        slot.count += count;
-        return;
-      }
+      if (slot.count > 0) continue;
+      slot = {hash, first, second, static_cast<uint64_t>(count), word.size()};
+      ++size_;
+      return;
     }
   }
 
@@ -55,10 +61,7 @@ class WordTable {
   template <class F>
   void for_each(const F& f) const {
     for (const Slot& slot : slots_)
-      if (slot.count > 0)
-        f(slot.length <= 8 ? std::string_view(reinterpret_cast<const char*>(&slot.place), slot.length)
-                           : std::string_view(arena_.data() + slot.place, slot.length),
-          slot.count, slot.hash);
+      if (slot.count > 0) f(word_of(slot), static_cast<int64_t>(slot.count), slot.hash);
   }
   void clear() {   // the memory stays
     std::fill(slots_.begin(), slots_.end(), Slot{});
@@ -66,11 +69,17 @@ class WordTable {
   }
 
  private:
-  struct Slot {
-    uint64_t hash = 0, place = 0;   // the bytes themselves, or where they begin in the arena
-    int64_t count = 0;              // 0: empty
-    uint64_t length = 0;
+  struct Bytes {
+    uint64_t first, second;
   };
+  static Bytes bytes_of(std::string_view word) {
+    const size_t length = word.size();
+    return length <= 8 ? Bytes{load(word.data(), length), 0} : Bytes{load(word.data(), 8), load(word.data() + 8, length - 8)};
+  }
+  static std::string_view short_word(const Slot& slot) { return {reinterpret_cast<const char*>(&slot.first), slot.inside}; }
+  std::string_view word_of(const Slot& slot) const {
+    return slot.inside == long_word ? std::string_view(arena_.data() + slot.first, slot.second) : short_word(slot);
+  }
 
   // Every table has an order of its own: filled in the order of another one, it would be crowded at one end while it grows.
   size_t place_of(uint64_t hash) const { return hash * multiplier_ >> shift_; }
@@ -94,8 +103,23 @@ class WordTable {
     const Wide product = static_cast<Wide>(a ^ 0xA0761D6478BD642F) * (b ^ 0xE7037ED1A0B428DB);
     return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
   }
+  void add_long(std::string_view word, int64_t count, uint64_t hash) {
+    for (size_t at = place_of(hash);; at = (at + 1) & (slots_.size() - 1)) {
+      Slot& slot = slots_[at];
+      if (slot.count == 0) {
+        slot = {hash, arena_.size(), word.size(), static_cast<uint64_t>(count), long_word};
+        arena_.insert(arena_.end(), word.begin(), word.end());
+        ++size_;
+        return;
+      }
+      if (slot.hash == hash && slot.inside == long_word && word_of(slot) == word) {
+        slot.count += static_cast<uint64_t>(count);
+        return;
+      }
+    }
+  }
   void grow() {
-    std::vector<Slot> old(slots_.empty() ? 1024 : 2 * slots_.size());
+    LargeVector<Slot> old(slots_.empty() ? 1024 : 2 * slots_.size());
     old.swap(slots_);
     shift_ = std::countl_zero(slots_.size() - 1);
     for (const Slot& slot : old) {
@@ -106,7 +130,7 @@ class WordTable {
     }
   }
 
-  std::vector<Slot> slots_;   // at most half of them in use
+  LargeVector<Slot> slots_;   // at most half of them in use
   std::vector<char> arena_;
   size_t size_ = 0;
   int shift_ = 64;

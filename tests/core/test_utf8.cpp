@@ -3,6 +3,7 @@
 #include <random>
 #include <vector>
 
+#include "core/random.h"
 #include "core/utf8.h"
 
 using namespace qd;
@@ -154,5 +155,22 @@ TEST_CASE("utf8: a boundary is a place where decoding from the start arrives, in
       CHECK(i - cut <= 3);
       CHECK(arrives[cut]);
     }
+  }
+}
+
+TEST_CASE("utf8: broken bytes are counted alike at any place, among characters of any length") {
+  Random random(5, 1);
+  const std::string_view parts[] = {"a",        "12345678", "\xC3\xA9", "\xE6\xB1\x82", "\xE5\xAF\xBC", "\xE0\xA4\x95", "\xED\x95\x9C", "\xF0\x9F\x98\x80",
+                                    "\xE0\x80\x80", "\xED\xA0\x80", "\xE6\xB1",     "\x82",         "\xFF",         "\xC0\xAF"};
+  for (int round = 0; round < 2000; ++round) {
+    std::string text;
+    const bool is_broken = round % 2 == 1;
+    for (int i = 0; i < 40; ++i) text += parts[random.next() % (is_broken ? std::size(parts) : 8)];
+    size_t expected = 0;
+    for (size_t at = 0; at < text.size();) {
+      const Utf8Char c = decode_utf8(std::string_view(text).substr(at));
+      expected += !c.valid, at += static_cast<size_t>(c.length);
+    }
+    CHECK(count_invalid_utf8(text) == expected);
   }
 }
