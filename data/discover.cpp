@@ -26,7 +26,7 @@ std::vector<FoundWord> by_cutting(const Characters& text, const GramLevels& gram
   int64_t total = 0;   // of all pairs, the rare ones as well
   for (size_t i = 1; i < text.ids.size(); ++i) total += text.ids[i - 1] != 0 && text.ids[i] != 0;
   const auto attraction = cohesions(grams, 2, static_cast<double>(total));
-  std::vector<uint8_t> closed(text.ids.size());
+  LargeVector<uint8_t> closed(text.ids.size());
   parallel_for(std::ssize(closed), 1 << 16, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
       closed[i] = pairs.at[i] >= 0 && attraction[static_cast<size_t>(pairs.at[i])] >= o.min_pmi;
@@ -53,7 +53,7 @@ std::vector<FoundWord> by_entropy(const Characters& text, const GramLevels& gram
 
 // Posts 4256 and 6920.
 std::vector<FoundWord> by_grams(const Characters& text, const GramLevels& grams, const DiscoverOptions& o) {
-  std::vector<uint8_t> closed(text.ids.size());
+  LargeVector<uint8_t> closed(text.ids.size(), 0);
   std::vector<std::vector<uint8_t>> cohesive(static_cast<size_t>(grams.longest()) + 1);   // by length, by gram
   for (int n = 2; n <= grams.longest(); ++n) {
     const double least = n == 2 ? e2 : n == 3 ? e4 : e6 + 2 * (n - 4);
@@ -126,7 +126,7 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
   const int64_t chunks = std::ssize(closed) < 100'000 ? 1 : threads();
   struct Counts {
     std::vector<std::vector<uint32_t>> of;           // by length and gram
-    std::array<std::vector<Long>, buckets> longer;   // by hash
+    std::array<LargeVector<Long>, buckets> longer;     // by hash
   };
   std::vector<Counts> parts(static_cast<size_t>(chunks));
   const auto& ids = text.ids;
@@ -177,7 +177,10 @@ std::vector<FoundWord> count_pieces(const Characters& text, const GramLevels& gr
   std::array<std::vector<FoundWord>, buckets> found;
   parallel_tasks(buckets, [&](int64_t task) {
     const auto bucket = static_cast<size_t>(task);
-    std::vector<Long> longer;
+    LargeVector<Long> longer;
+    size_t all = 0;
+    for (const Counts& part : parts) all += part.longer[bucket].size();
+    longer.reserve(all);
     for (const Counts& part : parts) longer.insert(longer.end(), part.longer[bucket].begin(), part.longer[bucket].end());
     std::sort(longer.begin(), longer.end(), [](const Long& a, const Long& b) { return a.hash < b.hash; });
     for (size_t from = 0, to; from < longer.size(); from = to) {

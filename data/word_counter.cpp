@@ -14,6 +14,7 @@
 namespace qd {
 namespace {
 
+constexpr size_t shards = 64;   // of a table, by hash
 constexpr size_t part_size = 1 << 17;
 constexpr uint32_t codes = 0x110000;
 
@@ -98,37 +99,47 @@ size_t space_boundary(std::string_view text, size_t position) {
 }
 
 struct WordCounter::Worker {
-  WordTable table, batch;
+  explicit Worker(size_t tables) : tables(tables) {}
+  std::vector<WordTable> tables;   // one, or one for each shard
+  WordTable batch;
   struct {
     std::vector<std::string_view> words;
     std::vector<uint64_t> hashes;
   } pending;   // split, not yet counted
   int64_t total = 0, broken_bytes = 0;
 
+  WordTable& table(uint64_t hash) { return tables[tables.size() > 1 ? hash % shards : 0]; }
+  size_t memory() const {
+    size_t bytes = 0;
+    for (const WordTable& table : tables) bytes += table.memory();
+    return bytes;
+  }
   void take_batch() {
     if (batch.size() == 0) return;
-    batch.for_each([&](std::string_view word, int64_t count, uint64_t hash) { table.add(word, count, hash); });
+    batch.for_each([&](std::string_view word, int64_t count, uint64_t hash) { table(hash).add(word, count, hash); });
     batch.clear();
   }
 };
 
 WordCounter::WordCounter(CountOptions options) : options_(std::move(options)) {
   QD_CHECK(options_.batch > 0, "--batch", str("expected at least 1, got ", options_.batch));
-  for (int i = 0; i < threads(); ++i) workers_.push_back(std::make_unique<Worker>());
+  const size_t tables = options_.strategy == CountStrategy::sharded ? shards : 1;
+  for (int i = 0; i < threads(); ++i) workers_.push_back(std::make_unique<Worker>(tables));
 }
 
 WordCounter::~WordCounter() = default;
 
 void WordCounter::count(Worker& worker, std::string_view text) {
-  WordTable& table = options_.strategy == CountStrategy::batched ? worker.batch : worker.table;
+  const bool batched = options_.strategy == CountStrategy::batched;
+  const auto table = [&](uint64_t hash) -> WordTable& { return batched ? worker.batch : worker.table(hash); };
   const auto add_words = [&] {
     // Places of words lie anywhere in a large table: they are asked for some words ahead.
     constexpr size_t ahead = 12;
     auto& [words, hashes] = worker.pending;
     hashes.resize(words.size());
     for (size_t i = 0; i < words.size() + ahead; ++i) {
-      if (i < words.size()) table.prefetch(hashes[i] = WordTable::hash_of(words[i]));
-      if (i >= ahead) table.add(words[i - ahead], 1, hashes[i - ahead]);
+      if (i < words.size()) hashes[i] = WordTable::hash_of(words[i]), table(hashes[i]).prefetch(hashes[i]);
+      if (i >= ahead) table(hashes[i - ahead]).add(words[i - ahead], 1, hashes[i - ahead]);
     }
     worker.total += std::ssize(words);
     words.clear();
@@ -166,21 +177,22 @@ void WordCounter::add(std::string_view text) {
     Worker& worker = *workers_[static_cast<size_t>(w)];
     for (size_t i; (i = next++) < parts.size();) {
       count(worker, parts[i]);
-      if (options_.memory > 0 && worker.table.memory() > static_cast<size_t>(options_.memory / workers)) spill(worker);
+      if (options_.memory > 0 && worker.memory() > static_cast<size_t>(options_.memory / workers)) spill(worker);
     }
   });
 }
 
 void WordCounter::spill(Worker& worker) {
   std::vector<CountedWord> run;
-  worker.table.for_each([&](std::string_view word, int64_t count, uint64_t) { run.push_back({word, count}); });
+  for (const WordTable& table : worker.tables)
+    table.for_each([&](std::string_view word, int64_t count, uint64_t) { run.push_back({word, count}); });
   static std::mutex mutex;   // one at a time: the disk is one
   {
     const std::lock_guard lock(mutex);
     if (!runs_) runs_ = std::make_unique<SortedRuns>(by_word);
     runs_->add(std::move(run));
   }
-  worker.table = WordTable();   // the memory goes back
+  worker.tables = std::vector<WordTable>(worker.tables.size());   // the memory goes back
 }
 
 WordCounter::Summary WordCounter::finish(int64_t top, const std::function<void(const CountedWord&)>& f) {
@@ -220,32 +232,33 @@ WordCounter::Summary WordCounter::finish(int64_t top, const std::function<void(c
     summary.runs = static_cast<int64_t>(runs_->runs());
     runs_.reset();
   } else {
-    // Shards by hash are added up and sorted at once, each by one thread; otherwise all goes into the table of the first worker.
-    const size_t shards = options_.strategy == CountStrategy::sharded ? workers_.size() : 1;
-    std::vector<WordTable> sums(shards);
-    std::vector<std::vector<Key>> keys(shards);
-    parallel_tasks(static_cast<int64_t>(shards), [&](int64_t task) {
-      const auto shard = static_cast<size_t>(task);
-      if (shards == 1) std::swap(sums[0], workers_[0]->table);
-      for (const auto& worker : workers_)
-        worker->table.for_each([&](std::string_view word, int64_t count, uint64_t hash) {
-          if ((hash & 0xFFFFFF) % shards == shard) sums[shard].add(word, count, hash);
-        });
-      sums[shard].for_each([&](std::string_view word, int64_t count, uint64_t) { keys[shard].push_back(key_of(word, count)); });
-      sort(keys[shard], top);
+    // Into the tables of the first worker: shards all at once, which are sorted at once as well.
+    std::vector<WordTable>& tables = workers_[0]->tables;
+    std::vector<std::vector<Key>> keys(tables.size() > 1 ? static_cast<size_t>(threads()) : 1);
+    parallel_tasks(std::ssize(tables), [&](int64_t shard) {
+      const auto i = static_cast<size_t>(shard);
+      for (size_t w = 1; w < workers_.size(); ++w)
+        workers_[w]->tables[i].for_each(
+            [&](std::string_view word, int64_t count, uint64_t hash) { tables[i].add(word, count, hash); });
     });
-    for (const WordTable& table : sums) summary.distinct += static_cast<int64_t>(table.size());
-    std::vector<size_t> next(shards);
+    parallel_tasks(std::ssize(keys), [&](int64_t task) {
+      auto& own = keys[static_cast<size_t>(task)];
+      for (size_t i = static_cast<size_t>(task); i < tables.size(); i += keys.size())
+        tables[i].for_each([&](std::string_view word, int64_t count, uint64_t) { own.push_back(key_of(word, count)); });
+      sort(own, top);
+    });
+    for (const WordTable& table : tables) summary.distinct += static_cast<int64_t>(table.size());
+    std::vector<size_t> next(keys.size());
     for (int64_t told = 0; top == 0 || told < top; ++told) {
-      size_t first = shards;
-      for (size_t s = 0; s < shards; ++s)
-        if (next[s] < keys[s].size() && (first == shards || before(keys[s][next[s]], keys[first][next[first]]))) first = s;
-      if (first == shards) break;
+      size_t first = keys.size();
+      for (size_t s = 0; s < keys.size(); ++s)
+        if (next[s] < keys[s].size() && (first == keys.size() || before(keys[s][next[s]], keys[first][next[first]]))) first = s;
+      if (first == keys.size()) break;
       const Key& key = keys[first][next[first]++];
       f({key.word, key.count});
     }
   }
-  for (auto& worker : workers_) worker = std::make_unique<Worker>();
+  for (auto& worker : workers_) worker = std::make_unique<Worker>(worker->tables.size());
   return summary;
 }
 

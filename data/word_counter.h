@@ -17,7 +17,7 @@ namespace qd {
 
 // direct    each thread has one growing table; one thread adds them up
 // batched   each thread counts a batch of texts in a small table, which stays in the cache, and adds it to its growing one
-// sharded   as direct, and at the end every thread adds up one part of all tables, by hash
+// sharded   as direct, each thread's table in parts by hash, so that all threads add them up at once
 enum class CountStrategy { direct, batched, sharded };
 
 struct CountOptions {

@@ -98,7 +98,7 @@ Verdict three_methods(const LabOptions& o) {
           .figures = {{"entropy / cut, seconds", shown(seconds[1] / seconds[0])},
                       {"P@5000 of cut", shown(precision[0])},
                       {"of entropy", shown(precision[1])}},
-          .note = "Exact counts by sorting take the cost out of entropies that made them slow.",
+          .note = "Exact counts by hashing take the cost out of entropies that made them slow.",
           .tables = {table}};
 }
 
