@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "data/files.h"
 
 namespace qd {
 namespace fs = std::filesystem;
@@ -15,27 +16,7 @@ constexpr size_t looked_at = 8192;   // bytes in which a NUL marks a binary file
 // Smaller files (in bytes) are read instead of mapped: a process may have some 65,000 mappings, and folders have more files.
 constexpr uintmax_t worth_mapping = 1 << 16;
 
-bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
-
 bool is_binary(std::string_view text) { return text.substr(0, looked_at).find('\0') != std::string_view::npos; }
-
-// Regular files below a folder, sorted. Links to files are followed, links to folders are not: they may lead in circles.
-std::vector<std::string> files_below(const std::string& folder) {
-  std::vector<std::string> files;
-  std::error_code error;
-  fs::recursive_directory_iterator entry(folder, error);
-  for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
-    std::error_code unknown;   // a link that leads nowhere is no regular file
-    if (is_hidden(entry->path())) {
-      entry.disable_recursion_pending();
-    } else if (entry->is_regular_file(unknown)) {
-      files.push_back(entry->path().string());
-    }
-  }
-  QD_CHECK(!error, folder, "expected a folder that can be read: " + error.message());
-  std::sort(files.begin(), files.end());
-  return files;
-}
 
 class Reader {
  public:

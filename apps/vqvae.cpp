@@ -1,0 +1,13 @@
+// Pictures as grids of whole numbers: train an auto-encoder on photographs, reconstruct, encode, decode.
+//   bin/vqvae train --data img_align_celeba --crop 128 --size 64
+//   bin/vqvae reconstruct --model runs/vqvae-001 --data pictures --out beside.png
+#include "apps/vqvae/commands.h"
+
+int main(int argc, char** argv) {
+  qd::App app("vqvae", "Pictures as grids of whole numbers: train an auto-encoder on photographs, reconstruct, encode, decode.");
+  qd::add_train(app);
+  qd::add_reconstruct(app);
+  qd::add_encode(app);
+  qd::add_decode(app);
+  return app.run(argc, argv);
+}

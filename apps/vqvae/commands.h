@@ -1,0 +1,54 @@
+// The commands of bin/vqvae, one file each, and what they share.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/options.h"
+#include "data/pictures.h"
+#include "models/vqvae.h"
+
+namespace qd {
+
+void add_train(App& app);
+void add_reconstruct(App& app);
+void add_encode(App& app);
+void add_decode(App& app);
+
+inline constexpr const char* model_help = "directory of a run: config.json and model.safetensors";
+
+// How pictures come to the size of the model: parts of config.json.
+struct PictureOptions {
+  int64_t size = 64, crop = 0;
+};
+
+// A model with its config.json, in evaluation mode. Throws Error: a missing or damaged file, sizes that do not fit.
+struct PictureModel {
+  PictureOptions pictures;
+  std::unique_ptr<VQVAE> model;
+  std::string fingerprint;   // of the weights that turn codes into pictures
+};
+void write_config(const std::string& folder, const VQVAEConfig& config, const PictureOptions& pictures);
+PictureModel load_picture_model(const std::string& folder);
+
+// Pictures of files and folders; the one word "faces" stands for drawn ones, of which there are `faces`.
+std::unique_ptr<PictureSet> open_pictures(const std::vector<std::string>& data, const PictureOptions& options, int64_t faces, uint64_t seed);
+void note_broken(const PictureSet& set);   // once, with the first few names
+
+// How near reconstructions are to pictures, and which codes they took.
+struct PictureScore {
+  int64_t pictures = 0;
+  double psnr = 0, mse = 0, ssim = 0;   // means over pictures; mse of values from 0 to 1
+  std::vector<int64_t> counts;          // of codes
+  int64_t codes_used() const;
+};
+// Of all readable ones among the pictures, 32 at a time. With `keep`, the first so many are kept beside their reconstructions.
+struct Kept {
+  int64_t most = 0;
+  std::vector<Picture> originals = {}, from_codes = {}, from_vectors = {};   // decoded from z_q, and from z without quantisation
+};
+PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep = nullptr);
+double bits_per_pixel(const VQVAEConfig& config);   // of codes of one length
+
+}  // namespace qd

@@ -1,0 +1,133 @@
+// What the commands share: models in directories, pictures, scores.
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "apps/vqvae/commands.h"
+#include "core/autograd.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json_file.h"
+#include "core/log.h"
+#include "core/safetensors.h"
+#include "data/cartoon_faces.h"
+#include "data/picture_scores.h"
+
+namespace qd {
+namespace {
+
+using nlohmann::json;
+
+std::string fingerprint_of(VQVAE& model) {
+  State state;
+  model.save(state);
+  uint64_t hash = 0;
+  for (const auto& [name, tensor] : state.tensors) {
+    if (name.starts_with("encoder.")) continue;
+    const std::string_view bytes(reinterpret_cast<const char*>(tensor.data()), static_cast<size_t>(tensor.size()) * sizeof(float));
+    hash = (hash ^ stream_of(name) ^ stream_of(bytes)) * 0x9E3779B97F4A7C15;
+  }
+  return str(std::hex, hash);
+}
+
+}  // namespace
+
+void write_config(const std::string& folder, const VQVAEConfig& c, const PictureOptions& pictures) {
+  const json config = {{"model_type", "qiudao-vqvae"},
+                       {"size", pictures.size},
+                       {"crop", pictures.crop},
+                       {"width", c.width},
+                       {"residual_width", c.residual_width},
+                       {"residual_blocks", c.residual_blocks},
+                       {"quantizer", name_of(c.quantizer.kind)},
+                       {"codes", c.quantizer.codes},
+                       {"code_width", c.quantizer.width},
+                       {"beta", c.quantizer.beta},
+                       {"gamma", c.quantizer.gamma},
+                       {"decay", c.quantizer.decay}};
+  write_file(folder + "/config.json", config.dump(2) + "\n");
+}
+
+PictureModel load_picture_model(const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  const json config = read_json_object(path);
+  const char* hint = "is it the directory of a run of bin/vqvae train?";
+  const auto text = [&](const char* key) {
+    QD_CHECK(config.contains(key) && config[key].is_string(), path, str("expected '", key, "' to be a text"), hint);
+    return config[key].get<std::string>();
+  };
+  const auto size = [&](const char* key, int64_t least) {
+    const bool fits = config.contains(key) && config[key].is_number_integer() && config[key] >= least && config[key] <= 1 << 20;
+    QD_CHECK(fits, path, str("expected '", key, "' to be a whole number from ", least, " to ", 1 << 20), hint);
+    return config[key].get<int64_t>();
+  };
+  const auto real = [&](const char* key) {
+    QD_CHECK(config.contains(key) && config[key].is_number(), path, str("expected '", key, "' to be a number"), hint);
+    return config[key].get<float>();
+  };
+  QD_CHECK(config.contains("model_type") && config["model_type"] == "qiudao-vqvae", path, "expected 'model_type' to be 'qiudao-vqvae'", hint);
+  PictureModel m{.pictures = {.size = size("size", VQVAE::stride), .crop = size("crop", 0)}, .model = nullptr, .fingerprint = {}};
+  m.model = std::make_unique<VQVAE>(VQVAEConfig{.width = size("width", 2),
+                                                .residual_width = size("residual_width", 1),
+                                                .residual_blocks = size("residual_blocks", 0),
+                                                .quantizer = {.kind = quantizer_named(text("quantizer")),
+                                                              .codes = size("codes", 2),
+                                                              .width = size("code_width", 1),
+                                                              .beta = real("beta"),
+                                                              .gamma = real("gamma"),
+                                                              .decay = real("decay")}});
+  m.model->load(read_safetensors(folder + "/model.safetensors"));
+  m.model->evaluate();
+  m.fingerprint = fingerprint_of(*m.model);
+  return m;
+}
+
+std::unique_ptr<PictureSet> open_pictures(const std::vector<std::string>& data, const PictureOptions& o, int64_t faces, uint64_t seed) {
+  if (data.empty() || (data.size() == 1 && data[0] == "faces")) return std::make_unique<CartoonFaces>(faces, o.size, seed);
+  return std::make_unique<PictureFolder>(data, PictureFolder::Options{.side = o.size, .crop = o.crop});
+}
+
+void note_broken(const PictureSet& set) {
+  const auto broken = set.broken();
+  for (size_t i = 0; i < std::min<size_t>(broken.size(), 5); ++i) warn("skipped: " + broken[i]);
+  if (broken.size() > 5) warn(str("skipped: ", broken.size() - 5, " more files that are no pictures or are damaged"));
+}
+
+int64_t PictureScore::codes_used() const {
+  return std::count_if(counts.begin(), counts.end(), [](int64_t n) { return n > 0; });
+}
+
+double bits_per_pixel(const VQVAEConfig& c) {
+  return std::ceil(std::log2(static_cast<double>(c.quantizer.codes))) / static_cast<double>(VQVAE::stride * VQVAE::stride);
+}
+
+PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep) {
+  constexpr int64_t batch = 32;
+  const NoGrad off;
+  PictureScore s;
+  s.counts.resize(static_cast<size_t>(model.c.quantizer.codes));
+  for (int64_t begin = 0; begin < std::ssize(pictures); begin += batch) {
+    const auto some = std::span(pictures).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(batch, std::ssize(pictures) - begin)));
+    const Tensor x = picture_batch(set, some);
+    if (!x.defined()) continue;
+    const Tensor z = model.encoder(x), ids = model.codebook->encode(z), y = model.decode(ids);
+    const auto counts = code_counts(ids, model.c.quantizer.codes);
+    for (size_t k = 0; k < counts.size(); ++k) s.counts[k] += counts[k];
+    const int64_t values = x.size() / x.dim(0), kept = keep ? std::min<int64_t>(x.dim(0), keep->most - std::ssize(keep->originals)) : 0;
+    const Tensor plain = kept > 0 && model.c.quantizer.kind != QuantizerKind::fsq ? model.decoder(z) : Tensor();
+    for (int64_t i = 0; i < x.dim(0); ++i) {
+      const auto of = [&](const Tensor& t) { return std::span(t.data() + i * values, static_cast<size_t>(values)); };
+      const double mse = picture_mse(of(y), of(x));
+      const Picture original = to_picture(x, i), decoded = to_picture(y, i);
+      s.mse += mse, s.psnr += psnr(mse), s.ssim += ssim(original, decoded), ++s.pictures;
+      if (i >= kept) continue;
+      keep->originals.push_back(original), keep->from_codes.push_back(decoded);
+      if (plain.defined()) keep->from_vectors.push_back(to_picture(plain, i));
+    }
+  }
+  const auto n = static_cast<double>(std::max<int64_t>(s.pictures, 1));
+  s.mse /= n, s.psnr /= n, s.ssim /= n;
+  return s;
+}
+
+}  // namespace qd

@@ -1,0 +1,224 @@
+#include "data/picture.h"
+
+#include <algorithm>
+#include <climits>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "core/error.h"
+#include "core/file.h"
+
+#define STBI_NO_STDIO
+#define STBI_NO_HDR
+#define STBI_NO_LINEAR
+#define STBI_NO_PSD
+#define STBI_NO_PIC
+#define STBI_NO_GIF
+#define STBI_MAX_DIMENSIONS (1 << 24)
+#define STB_IMAGE_STATIC
+#define STB_IMAGE_IMPLEMENTATION
+#define STBIW_ASSERT(x)
+#define STBI_WRITE_NO_STDIO
+#define STB_IMAGE_WRITE_STATIC
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wunused-but-set-variable"
+#include <stb/stb_image.h>
+#include <stb/stb_image_write.h>
+#pragma GCC diagnostic pop
+
+namespace qd {
+namespace {
+
+// What stb does not say about a JPEG: how many components it has, and whether its end is there. A file that was cut off would decode to
+// a picture with a grey rest.
+struct JpegFacts {
+  int components = 0;
+  bool ends = false;
+};
+
+JpegFacts jpeg_facts(std::string_view file) {
+  JpegFacts facts;
+  const auto byte = [&](size_t at) { return static_cast<unsigned char>(file[at]); };
+  size_t at = 2;
+  while (at + 4 <= file.size()) {
+    if (byte(at) != 0xFF) {   // entropy-coded data, or dirt: on to the next marker
+      ++at;
+      continue;
+    }
+    const int marker = byte(at + 1);
+    if (marker == 0xFF) {
+      ++at;
+    } else if (marker == 0 || marker == 1 || (marker >= 0xD0 && marker <= 0xD8)) {
+      at += 2;
+    } else if (marker == 0xD9) {
+      facts.ends = true;
+      return facts;
+    } else {
+      const size_t length = static_cast<size_t>(byte(at + 2)) << 8 | byte(at + 3);
+      const bool is_frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
+      if (is_frame && at + 9 < file.size()) facts.components = byte(at + 9);
+      at += 2 + std::max<size_t>(length, 2);
+    }
+  }
+  facts.ends = at + 2 <= file.size() && byte(at) == 0xFF && byte(at + 1) == 0xD9;
+  return facts;
+}
+
+// Weights of the source pixels of one target pixel, in fixed point.
+struct Taps {
+  int64_t first = 0;
+  std::vector<int32_t> weights;
+};
+constexpr int precision = 22;   // bits: 32 - 8 for the byte - 2, as in PIL
+
+std::vector<Taps> triangle(int64_t from, int64_t to) {
+  const double scale = static_cast<double>(from) / static_cast<double>(to);
+  const double support = std::max(scale, 1.0), step = 1.0 / support;
+  std::vector<Taps> taps(static_cast<size_t>(to));
+  std::vector<double> weights;
+  for (int64_t i = 0; i < to; ++i) {
+    const double center = (static_cast<double>(i) + 0.5) * scale;
+    const auto first = std::max<int64_t>(0, static_cast<int64_t>(center - support + 0.5));
+    const auto last = std::min<int64_t>(from, static_cast<int64_t>(center + support + 0.5));
+    weights.clear();
+    double sum = 0;
+    for (int64_t x = first; x < last; ++x) {
+      const double distance = std::abs((static_cast<double>(x) - center + 0.5) * step);
+      weights.push_back(distance < 1 ? 1 - distance : 0);
+      sum += weights.back();
+    }
+    Taps& t = taps[static_cast<size_t>(i)];
+    t.first = first;
+    for (const double w : weights) {
+      const double scaled = w / sum * (1 << precision);
+      t.weights.push_back(static_cast<int32_t>(scaled + 0.5));
+    }
+  }
+  return taps;
+}
+
+uint8_t to_byte(int64_t sum) { return static_cast<uint8_t>(std::clamp<int64_t>(sum >> precision, 0, 255)); }
+
+}  // namespace
+
+Picture decode_picture(std::string_view file, const std::string& name) {
+  const std::string hint = "JPEG, PNG, BMP, PGM, PPM and TGA are read";
+  QD_CHECK(!file.empty(), name, "expected a picture, the file is empty", hint);
+  QD_CHECK(file.size() <= INT_MAX, name, str("expected a picture of at most 2 GiB, got ", file.size(), " bytes"));
+  const auto* data = reinterpret_cast<const stbi_uc*>(file.data());
+  const int size = static_cast<int>(file.size());
+  if (file.starts_with("\xFF\xD8")) {
+    const JpegFacts facts = jpeg_facts(file);
+    QD_CHECK(facts.components != 4, name, "expected grey or three colours, the JPEG has four (CMYK)", "convert it to RGB");
+    QD_CHECK(facts.ends, name, "expected a whole JPEG, its end is missing", "the file was cut off: copy it again");
+  }
+  int width = 0, height = 0, channels = 0;
+  QD_CHECK(stbi_info_from_memory(data, size, &width, &height, &channels) != 0 && width > 0 && height > 0, name,
+           str("expected a picture, this is none (", stbi_failure_reason(), ")"), hint);
+  QD_CHECK(int64_t{width} * height <= most_pixels, name,
+           str("expected at most ", most_pixels, " pixels, got ", width, " x ", height), "make it smaller first");
+  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(data, size, &width, &height, &channels, 0), stbi_image_free);
+  QD_CHECK(pixels != nullptr, name, str("expected a whole picture, this one is damaged (", stbi_failure_reason(), ")"), "copy it again");
+  Picture picture{width, height, {}};
+  picture.bytes.resize(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
+  const stbi_uc* from = pixels.get();
+  const bool is_colour = channels >= 3, is_transparent = channels == 2 || channels == 4;
+  for (size_t i = 0; i < picture.bytes.size(); i += 3, from += channels)
+    for (size_t c = 0; c < 3; ++c) {
+      const int value = from[is_colour ? c : 0];
+      picture.bytes[i + c] = static_cast<uint8_t>(is_transparent ? (value * from[channels - 1] + 127) / 255 : value);
+    }
+  return picture;
+}
+
+Picture read_picture(const std::string& path) { return decode_picture(read_file(path), path); }
+
+Picture center_crop(const Picture& picture, int64_t side, const std::string& name) {
+  if (side == 0) side = std::min(picture.width, picture.height);
+  QD_CHECK(side > 0 && side <= picture.width && side <= picture.height, name,
+           str("expected a picture of at least ", side, " x ", side, " to crop, got ", picture.width, " x ", picture.height),
+           "--crop 0 takes the largest square");
+  const int64_t left = (picture.width - side) / 2, top = (picture.height - side) / 2;
+  Picture out{side, side, {}};
+  out.bytes.resize(static_cast<size_t>(side * side * 3));
+  for (int64_t y = 0; y < side; ++y)
+    std::memcpy(out.bytes.data() + y * side * 3, picture.bytes.data() + ((top + y) * picture.width + left) * 3, static_cast<size_t>(side * 3));
+  return out;
+}
+
+Picture resize(const Picture& picture, int64_t width, int64_t height) {
+  QD_CHECK(width > 0 && height > 0 && width * height <= most_pixels && !picture.empty(), "resize",
+           str("expected sizes above 0, got ", picture.width, " x ", picture.height, " to ", width, " x ", height));
+  constexpr int64_t half = int64_t{1} << (precision - 1);
+  Picture across{width, picture.height, {}};
+  if (width == picture.width) {
+    across.bytes = picture.bytes;
+  } else {
+    across.bytes.resize(static_cast<size_t>(width * picture.height * 3));
+    const std::vector<Taps> taps = triangle(picture.width, width);
+    for (int64_t y = 0; y < picture.height; ++y) {
+      const uint8_t* from = picture.bytes.data() + y * picture.width * 3;
+      uint8_t* to = across.bytes.data() + y * width * 3;
+      for (const Taps& t : taps) {
+        const uint8_t* p = from + t.first * 3;
+        int64_t sum[3] = {half, half, half};
+        for (const int32_t w : t.weights)
+          for (int64_t& s : sum) s += int64_t{w} * *p++;
+        for (const int64_t s : sum) *to++ = to_byte(s);
+      }
+    }
+  }
+  if (height == picture.height) return across;
+  Picture out{width, height, {}};
+  out.bytes.resize(static_cast<size_t>(width * height * 3));
+  const std::vector<Taps> taps = triangle(picture.height, height);
+  std::vector<int64_t> sums(static_cast<size_t>(width * 3));
+  for (int64_t y = 0; y < height; ++y) {
+    const Taps& t = taps[static_cast<size_t>(y)];
+    std::fill(sums.begin(), sums.end(), half);
+    const uint8_t* p = across.bytes.data() + t.first * width * 3;
+    for (const int32_t w : t.weights)
+      for (int64_t& s : sums) s += int64_t{w} * *p++;
+    uint8_t* to = out.bytes.data() + y * width * 3;
+    for (const int64_t s : sums) *to++ = to_byte(s);
+  }
+  return out;
+}
+
+std::string png_bytes(const Picture& picture) {
+  QD_CHECK(!picture.empty(), "png", "expected a picture, got none");
+  std::string bytes;
+  const auto append = [](void* to, void* data, int size) {
+    static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<size_t>(size));
+  };
+  const int wrote = stbi_write_png_to_func(append, &bytes, static_cast<int>(picture.width), static_cast<int>(picture.height), 3,
+                                           picture.bytes.data(), static_cast<int>(picture.width * 3));
+  QD_CHECK(wrote != 0, "png", "expected enough memory for a picture");
+  return bytes;
+}
+
+void write_png(const std::string& path, const Picture& picture) { write_file(path, png_bytes(picture)); }
+
+Picture grid(std::span<const Picture> pictures, int64_t columns, int64_t gap) {
+  QD_CHECK(!pictures.empty() && columns > 0 && gap >= 0, "grid", str("expected pictures and columns, got ", pictures.size(), " and ", columns));
+  const int64_t width = pictures[0].width, height = pictures[0].height;
+  columns = std::min<int64_t>(columns, std::ssize(pictures));
+  const int64_t rows = (std::ssize(pictures) + columns - 1) / columns;
+  Picture out{columns * (width + gap) - gap, rows * (height + gap) - gap, {}};
+  out.bytes.resize(static_cast<size_t>(out.width * out.height * 3));
+  std::fill(out.bytes.begin(), out.bytes.end(), uint8_t{255});
+  for (int64_t i = 0; i < std::ssize(pictures); ++i) {
+    const Picture& p = pictures[static_cast<size_t>(i)];
+    QD_CHECK(p.width == width && p.height == height, "grid", str("expected pictures of ", width, " x ", height, ", got ", p.width, " x ", p.height));
+    for (int64_t y = 0; y < height; ++y)
+      std::memcpy(out.bytes.data() + (((i / columns) * (height + gap) + y) * out.width + (i % columns) * (width + gap)) * 3,
+                  p.bytes.data() + y * width * 3, static_cast<size_t>(width * 3));
+  }
+  return out;
+}
+
+}  // namespace qd

@@ -1,0 +1,114 @@
+// bin/vqvae as its users run it.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+#include "core/file.h"
+#include "data/picture.h"
+#include "data/pictures.h"
+#include "tests/apps/run_app.h"
+#include "tests/errors.h"
+
+using namespace qd;
+using test::Outcome;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Place : test::Workplace {
+  Outcome vqvae(test::Arguments arguments) const {
+    arguments.insert(arguments.begin(), "vqvae");
+    return run(arguments);
+  }
+  test::Arguments training(const std::string& out, int steps, const std::string& quantizer = "ema") const {
+    return {"vqvae", "train", "--data", "pictures", "--size", "16", "--width", "8", "--residual-width", "4", "--codes", "16", "--dim", "4", "--quantizer", quantizer,
+            "--batch", "4", "--steps", std::to_string(steps), "--val-fraction", "0.25", "--out", out};
+  }
+  Place() {
+    fs::create_directories(folder / "pictures/more");
+    for (int i = 0; i < 16; ++i) {
+      Picture p{20, 24, {}};
+      for (int k = 0; k < 20 * 24 * 3; ++k) p.bytes.push_back(static_cast<uint8_t>(i * 13 + k / (20 + i) * 3));
+      write_png(folder / (std::string("pictures/") + (i % 2 ? "more/" : "") + "p" + std::to_string(i / 2) + ".png"), p);
+    }
+    write_file(folder / "pictures/notes.txt", "no picture");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("vqvae: trains, reconstructs, encodes and decodes to the same bytes") {
+  if (!test::is_built("vqvae")) return;
+  for (const std::string quantizer : {"ema", "vq", "simvq", "fsq"}) {
+    INFO(quantizer);
+    const Place at;
+    const auto trained = at.json(at.training("run", 6, quantizer));
+    for (const char* key : {"steps", "seconds", "peak_rss_mib", "train_loss", "images_per_second", "val_psnr", "val_mse", "codes_used", "perplexity"})
+      CHECK(trained.contains(key));
+    CHECK(fs::exists(at / "run/report.html"));
+    const auto scored = at.json({"vqvae", "reconstruct", "--model", "run", "--data", "pictures", "--out", "beside.png"});
+    CHECK(scored["pictures"] == 16);
+    CHECK(scored["psnr"].get<double>() > 3);
+    CHECK(scored["bits_per_pixel"] == 0.25);
+    CHECK(read_picture(at / "beside.png").width == 8 * 16 + 7 * 2);
+    CHECK(at.vqvae({"reconstruct", "--model", "run", "--data", "pictures", "--out", "direct"}).status == 0);
+    CHECK(at.vqvae({"encode", "--model", "run", "--data", "pictures", "--out", "codes"}).status == 0);
+    CHECK(at.vqvae({"decode", "--model", "run", "--codes", "codes", "--out", "decoded"}).status == 0);
+    int files = 0;
+    for (const auto& entry : fs::directory_iterator(at / "direct")) {
+      CHECK(read_file(entry.path().string()) == read_file(at / ("decoded/" + entry.path().filename().string())));
+      ++files;
+    }
+    CHECK(files == 16);
+  }
+}
+
+TEST_CASE("vqvae: 8 steps = 5 + 3 in bits, the codebook and the pictures with them") {
+  if (!test::is_built("vqvae")) return;
+  const Place at;
+  CHECK(at.run(at.training("whole", 8)).status == 0);
+  auto parts = at.training("parts", 8);
+  parts.insert(parts.end(), {"--schedule", "constant"});
+  auto whole = at.training("constant", 8);
+  whole.insert(whole.end(), {"--schedule", "constant"});
+  parts[parts.size() - 7] = "5";
+  for (size_t i = 0; i < parts.size(); ++i)
+    if (parts[i] == "--steps") parts[i + 1] = "5";
+  CHECK(at.run(whole).status == 0);
+  CHECK(at.run(parts).status == 0);
+  CHECK(at.vqvae({"train", "--resume", "parts", "--steps", "8", "--threads", "1"}).status == 0);
+  CHECK(at.run({"inspect", "constant/model.safetensors", "--against", "parts/model.safetensors"}).out.find("largest difference is 0") != std::string::npos);
+}
+
+TEST_CASE("vqvae: wrong input is an error with a hint") {
+  if (!test::is_built("vqvae")) return;
+  const Place at;
+  REQUIRE(at.run(at.training("run", 2)).status == 0);
+  REQUIRE(at.run(at.training("other", 3)).status == 0);
+  REQUIRE(at.vqvae({"encode", "--model", "run", "--data", "pictures", "--out", "codes"}).status == 0);
+  fs::create_directories(at / "empty");
+  fs::create_directories(at / "texts");
+  write_file(at / "texts/a.jpg", "no picture");
+  write_file(at / "cut", read_file(at / "codes").substr(0, 300));
+  const std::vector<std::pair<test::Arguments, std::string>> cases = {
+      {{"train", "--data", "none"}, "there is none"},
+      {{"train", "--data", "empty"}, "found no file"},
+      {{"train", "--data", "texts"}, "none of 1 files can be read"},
+      {{"train", "--size", "30"}, "[--size] expected a multiple of 4, got 30"},
+      {{"train", "--quantizer", "fsq", "--codes", "509"}, "expected a product of numbers"},
+      {{"train", "--out", "run"}, "run"},
+      {{"reconstruct", "--model", "none", "--data", "pictures", "--out", "x.png"}, "none/config.json"},
+      {{"reconstruct", "--model", "run", "--data", "pictures"}, "[--out] expected FILE.png or a folder"},
+      {{"decode", "--model", "other", "--codes", "codes", "--out", "d"}, "expected codes of the model in other, these are of another one"},
+      {{"decode", "--model", "run", "--codes", "cut", "--out", "d"}, "cut"},
+      {{"decode", "--model", "run", "--codes", "run/model.safetensors", "--out", "d"}, "expected a file of codes"},
+      {{"decode", "--model", "run", "--out", "d"}, "[--codes] expected a file of codes"},
+  };
+  for (const auto& [arguments, expected] : cases) {
+    const Outcome o = at.vqvae(arguments);
+    INFO(o.err);
+    CHECK(o.status == 1);
+    CHECK(test::has(o.err, expected));
+    CHECK(!fs::exists(at / "d"));
+  }
+}

@@ -1,0 +1,132 @@
+// Pictures: files of every kind as PIL reads them, resizing to PIL's bytes, and files that are no pictures.
+#include "data/picture.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+#include "core/random.h"
+#include "tests/errors.h"
+#include "tests/root.h"
+#include "tests/temp_dir.h"
+
+using namespace qd;
+using namespace qd::test;
+
+namespace {
+
+std::string from_base64(const std::string& text) {
+  std::string out;
+  uint32_t bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    if (c == '=') break;
+    const size_t value = std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/").find(c);
+    bits = bits << 6 | static_cast<uint32_t>(value), count += 6;
+    if (count >= 8) count -= 8, out += static_cast<char>(bits >> count & 0xFF);
+  }
+  return out;
+}
+
+Picture pattern(int64_t width, int64_t height) {   // as in make_picture_golden.py
+  Picture p{width, height, {}};
+  for (int64_t y = 0; y < height; ++y)
+    for (int64_t x = 0; x < width; ++x)
+      for (int64_t c = 0; c < 3; ++c)
+        p.bytes.push_back(static_cast<uint8_t>((x * 7 + y * 13 + c * 29 + (x * y * 5) % (17 + c)) * (1 + (x / 4 + y / 5) % 3) % 256));
+  return p;
+}
+
+int largest_difference(const Picture& p, const std::string& bytes) {
+  if (p.bytes.size() != bytes.size()) return 256;
+  int most = 0;
+  for (size_t i = 0; i < bytes.size(); ++i) most = std::max(most, std::abs(p.bytes[i] - static_cast<int>(static_cast<unsigned char>(bytes[i]))));
+  return most;
+}
+
+nlohmann::json golden_pictures() { return nlohmann::json::parse(read_file(root() + "/tests/golden/pictures.json")); }
+
+}  // namespace
+
+TEST_CASE("picture: files of every kind give PIL's pixels, and what cannot be shown is refused") {
+  for (const auto& entry : golden_pictures()["files"]) {
+    const std::string name = entry["name"], file = from_base64(entry["file"]);
+    INFO(name);
+    if (entry["tolerance"] < 0) {
+      const std::string error = message_of([&] { decode_picture(file, name); });
+      CHECK(has(error, name));
+      CHECK(has(error, name == "cmyk.jpg" ? "four (CMYK)" : "pixels, got 20000 x 20000"));
+      continue;
+    }
+    const Picture p = decode_picture(file, name);
+    CHECK(p.width == entry["width"]);
+    CHECK(p.height == entry["height"]);
+    CHECK(largest_difference(p, from_base64(entry["pixels"])) <= entry["tolerance"].get<int>());
+    // A file that was cut off anywhere is an error or, where only what follows the pixels is missing, the same picture.
+    for (size_t length = 0; length < file.size(); ++length) {
+      try {
+        const Picture cut = decode_picture(std::string_view(file).substr(0, length), name);
+        CHECK(cut.bytes == p.bytes);
+      } catch (const Error& error) {
+        CHECK(has(error.what(), name));
+      }
+    }
+    // Damaged bytes give an error or a picture, and nothing else.
+    Random random(1, file.size());
+    for (int i = 0; i < 200; ++i) {
+      std::string damaged = file;
+      for (int k = 0; k < 3; ++k) damaged[random.next() % damaged.size()] = static_cast<char>(random.next());
+      try {
+        const Picture some = decode_picture(damaged, name);
+        CHECK(some.bytes.size() == static_cast<size_t>(some.width * some.height * 3));
+      } catch (const Error& error) {
+        CHECK(has(error.what(), name));
+      }
+    }
+  }
+}
+
+TEST_CASE("picture: no picture at all") {
+  CHECK(has(message_of([] { decode_picture("", "empty.jpg"); }), "[empty.jpg] expected a picture, the file is empty"));
+  CHECK(has(message_of([] { decode_picture("just text", "text.jpg"); }), "[text.jpg] expected a picture, this is none"));
+  CHECK(has(message_of([] { read_picture("/no/such.png"); }), "/no/such.png"));
+}
+
+TEST_CASE("picture: resized to PIL's bytes") {
+  for (const auto& entry : golden_pictures()["resizes"]) {
+    INFO(entry["from"].dump(), " to ", entry["to"].dump());
+    const Picture p = resize(pattern(entry["from"][0], entry["from"][1]), entry["to"][0], entry["to"][1]);
+    CHECK(p.width == entry["to"][0]);
+    CHECK(largest_difference(p, from_base64(entry["pixels"])) == 0);
+  }
+  CHECK(has(message_of([] { resize(pattern(2, 2), 0, 3); }), "expected sizes above 0"));
+}
+
+TEST_CASE("picture: the middle square") {
+  const Picture p = pattern(7, 4), square = center_crop(p, 0, "p"), small = center_crop(p, 3, "p");
+  CHECK(square.width == 4);
+  CHECK(small.height == 3);
+  for (int64_t y = 0; y < 4; ++y)
+    for (int64_t i = 0; i < 12; ++i) CHECK(square.bytes[static_cast<size_t>(y * 12 + i)] == p.bytes[static_cast<size_t>(y * 21 + 3 + i)]);
+  CHECK(small.bytes[0] == p.bytes[2 * 3]);
+  CHECK(has(message_of([&] { center_crop(p, 5, "p.png"); }), "[p.png] expected a picture of at least 5 x 5 to crop, got 7 x 4"));
+}
+
+TEST_CASE("picture: PNG files come back, grids have gaps") {
+  const TempDir folder;
+  const Picture a = pattern(5, 3), b = pattern(5, 3);
+  write_png(folder / "a.png", a);
+  CHECK(read_picture(folder / "a.png").bytes == a.bytes);
+  const std::vector<Picture> three = {a, b, a};
+  const Picture g = grid(three, 2, 1);
+  CHECK(g.width == 11);
+  CHECK(g.height == 7);
+  CHECK(g.bytes[5 * 3] == 255);                                           // between the columns
+  CHECK(g.bytes[static_cast<size_t>((4 * 11 + 0) * 3)] == a.bytes[0]);    // the third picture
+  CHECK(g.bytes[static_cast<size_t>((4 * 11 + 6) * 3)] == 255);           // nothing beside it
+  const std::vector<Picture> uneven = {a, pattern(4, 3)};
+  CHECK(has(message_of([&] { grid(uneven, 2); }), "expected pictures of 5 x 3, got 4 x 3"));
+}
