@@ -47,6 +47,12 @@ struct NormOptions {
 };
 // weight * (x - mean) / sqrt(variance + epsilon) + bias over the last dimension (Ba et al. 2016); weight, bias (C) may be undefined.
 Tensor norm(const Tensor& x, const Tensor& weight, const Tensor& bias, NormOptions options = {});
+// weight * (x - mean) / sqrt(variance + epsilon) + bias, channel by channel: x (..., C), weight and bias (C), mean and (biased) variance over all
+// rows, which `found` receives (Ioffe and Szegedy 2015). Of at least one row.
+struct BatchStatistics {
+  Tensor mean, variance;                                         // (C) each
+};
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, BatchStatistics& found);
 // norm(alpha x + f), fused: the post-norm residual (DeepNorm, Wang et al. 2022)
 Tensor residual_norm(const Tensor& x, float alpha, const Tensor& f, const Tensor& weight, const Tensor& bias, NormOptions options = {});
 

@@ -1,4 +1,6 @@
 // Reductions, softmax and norms: operations over rows, with their gradients.
+#include <cmath>
+
 #include "core/error.h"
 #include "core/ops.h"
 
@@ -114,6 +116,52 @@ Tensor norm(const Tensor& x, const Tensor& weight, const Tensor& bias, NormOptio
 Tensor residual_norm(const Tensor& x, float alpha, const Tensor& f, const Tensor& weight, const Tensor& bias, NormOptions options) {
   QD_CHECK(x.shape() == f.shape(), "residual_norm", str("expected one shape, got ", x.shape().str(), " and ", f.shape().str()));
   return norm_of("residual_norm", f, &x, alpha, weight, bias, options);
+}
+
+// x^ = (x - m) r, r = 1 / sqrt(v + epsilon):   dx = w r (dy - mean(dy) - x^ mean(dy x^)),  dw = sum(dy x^),  db = sum(dy), over rows
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, BatchStatistics& found) {
+  const int64_t rows = x.rows(), cols = x.cols();
+  QD_CHECK(x.rank() >= 2 && rows > 0, "batch_norm", str("expected (..., C) with at least one row, got ", x.shape().str()));
+  QD_CHECK(weight.shape() == Shape({cols}), "batch_norm", str("expected a weight of shape (", cols, "), got ", weight.shape().str()));
+  QD_CHECK(bias.shape() == Shape({cols}), "batch_norm", str("expected a bias of shape (", cols, "), got ", bias.shape().str()));
+  const float share = 1 / static_cast<float>(rows);
+  const auto each = [&](const Tensor& row) { return Strided{row.data(), 0, 1}; };   // row by row the same
+  const auto whole = [&](const Tensor& t) { return Strided{t.data(), cols, 1}; };
+  const auto mean_rows = [&](const Tensor& t) {
+    Tensor mean = empty({cols});
+    kernels().sum_rows(rows, cols, t.data(), mean.mutable_data(), false);
+    kernels().combine(cols, share, mean.data(), 0, nullptr, mean.mutable_data());
+    return mean;
+  };
+  found.mean = mean_rows(x);
+  Tensor hat = empty_like(x), y = empty_like(x), inverse = empty({cols});
+  kernels().binary(Binary::sub, rows, cols, whole(x), each(found.mean), hat.mutable_data(), false);
+  kernels().binary(Binary::mul, rows, cols, whole(hat), whole(hat), y.mutable_data(), false);
+  found.variance = mean_rows(y);
+  for (int64_t c = 0; c < cols; ++c) inverse.mutable_data()[c] = 1 / std::sqrt(found.variance.data()[c] + epsilon);
+  kernels().binary(Binary::mul, rows, cols, whole(hat), each(inverse), hat.mutable_data(), false);
+  kernels().binary(Binary::mul, rows, cols, whole(hat), each(weight), y.mutable_data(), false);
+  kernels().binary(Binary::add, rows, cols, whole(y), each(bias), y.mutable_data(), false);
+  return record("batch_norm", y, {x, weight, bias}, [hat = Saved(hat), inverse, weight = Saved(weight), rows, cols, share](const Tensor& dy, Sink& to) {
+    const Strided of_dy{dy.data(), cols, 1}, of_hat{hat->data(), cols, 1};
+    Tensor product = empty_like(dy), dw = empty({cols}), db = empty({cols});
+    kernels().binary(Binary::mul, rows, cols, of_dy, of_hat, product.mutable_data(), false);
+    kernels().sum_rows(rows, cols, product.data(), dw.mutable_data(), false);
+    kernels().sum_rows(rows, cols, dy.data(), db.mutable_data(), false);
+    if (to.wants(0)) {
+      auto [dx, add] = to.into(0);
+      Tensor scale = empty({cols}), slope = empty({cols}), level = empty({cols});
+      kernels().binary(Binary::mul, 1, cols, {weight->data(), cols, 1}, {inverse.data(), cols, 1}, scale.mutable_data(), false);
+      kernels().combine(cols, share, dw.data(), 0, nullptr, slope.mutable_data());
+      kernels().combine(cols, share, db.data(), 0, nullptr, level.mutable_data());
+      kernels().binary(Binary::mul, rows, cols, of_hat, {slope.data(), 0, 1}, product.mutable_data(), false);
+      kernels().combine(product.size(), 1, dy.data(), -1, product.data(), product.mutable_data());
+      kernels().binary(Binary::sub, rows, cols, {product.data(), cols, 1}, {level.data(), 0, 1}, product.mutable_data(), false);
+      kernels().binary(Binary::mul, rows, cols, {product.data(), cols, 1}, {scale.data(), 0, 1}, dx, add);
+    }
+    if (to.wants(1)) to.give(1, dw);
+    if (to.wants(2)) to.give(2, db);
+  });
 }
 
 }  // namespace qd

@@ -140,7 +140,7 @@ struct GPT : Module {
   const GPTConfig c;
   Embedding wte{*this, "wte", c.vocab, c.width};
   Positions wpe{*this, "wpe",
-                {.kind = c.positions, .context = c.context, .width = c.width, .heads = c.heads, .rotary_dims = rotary_dims(c)}};
+                {.kind = c.positions, .context = c.context, .width = c.width, .heads = c.heads, .rotary_dims = rotary_dims(c), .columns = c.columns}};
   Dropout drop{*this, "drop", c.dropout};
   ModuleList<Block> h{*this, "h", c.layers, c, wpe};
   std::optional<Norm> ln_f;                                // of pre-norm alone: otherwise every block ends in a norm

@@ -23,7 +23,7 @@ using nlohmann::json;
 // The values of an enum in their order.
 constexpr const char* norms[] = {"pre", "post", "deepnorm"};
 constexpr const char* norm_kinds[] = {"layer", "rms"};
-constexpr const char* positions[] = {"learned", "sinusoidal", "rope", "alibi", "t5", "none"};
+constexpr const char* positions[] = {"learned", "sinusoidal", "rope", "alibi", "t5", "none", "grid"};
 constexpr const char* activations[] = {"gelu", "gelu-erf", "relu", "swiglu"};
 constexpr const char* masks[] = {"bidirectional", "causal", "prefix", "mixed"};
 
@@ -188,6 +188,7 @@ GPTConfig from_json(const json& file, const std::string& path) {
     c.norm_kind = own.choice<NormKind>("norm_kind", norm_kinds);
     c.positions = own.choice<PositionKind>("positions", positions);
     c.rotary = own.real("rotary");
+    if (own.has("columns")) c.columns = own.size("columns", 0);   // older files have none
     c.kv_heads = own.size("kv_heads", 0);
     c.mask = own.choice<Mask>("mask", masks);
     own.expect_no_others([](const std::string&) { return false; });
@@ -267,6 +268,9 @@ void check(const GPTConfig& c) {
              str("expected an even number of the ", head, " dimensions of a head, got ", c.rotary, " of them, which is ", dims),
              str("RoPE turns pairs of dimensions; --width / --heads is ", head));
   }
+  if (c.positions == PositionKind::grid)
+    QD_CHECK(c.columns > 0 && c.context % c.columns == 0, "--positions",
+             str("expected a grid of whole rows, got ", c.context, " cells in ", c.columns, " columns"), "grids are for codes of pictures");
   if (c.positions == PositionKind::sinusoidal)
     QD_CHECK(c.width % 2 == 0, "--width", str("expected an even number for sinusoidal positions, got ", c.width));
   if (c.mask == Mask::mixed)
@@ -299,6 +303,7 @@ void write_config(const std::string& folder, const GPTConfig& c, int32_t end_of_
                       {"norm_kind", name_of(c.norm_kind)},
                       {"positions", name_of(c.positions)},
                       {"rotary", c.rotary},
+                      {"columns", c.columns},
                       {"kv_heads", c.kv_heads},
                       {"mask", name_of(c.mask)}};
   }

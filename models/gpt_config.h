@@ -21,6 +21,7 @@ struct GPTConfig {
   NormKind norm_kind = NormKind::layer;
   MLPKind activation = MLPKind::gelu;
   PositionKind positions = PositionKind::learned;
+  int64_t columns = 0;                                 // of the grid whose cells are the positions; positions = grid
   double rotary = 1;                                   // fraction of each head's dimensions that RoPE turns
   Mask mask = Mask::causal;                            // a language model is causal
   double dropout = 0;

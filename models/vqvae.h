@@ -11,7 +11,12 @@
 
 namespace qd {
 
+// paper: two strided convolutions and one more, two residual blocks, as published. post: the network of kexue.fm/archives/6760, batch norms between
+// two strided convolutions and three residual blocks, whose codes are as wide as all else; its pictures end in tanh.
+enum class PictureNet { paper, post };
+
 struct VQVAEConfig {
+  PictureNet net = PictureNet::paper;
   int64_t channels = 3;
   int64_t width = 128, residual_width = 32, residual_blocks = 2;
   QuantizerConfig quantizer = {};
@@ -29,9 +34,15 @@ struct ConvResidual : Module {
   }
 };
 
-struct Encoder : Module {
+// An encoder or a decoder.
+struct Half : Module {
+  using Module::Module;
+  virtual Tensor operator()(const Tensor& x) = 0;
+};
+
+struct Encoder : Half {
   Encoder(Module& up, std::string name, const VQVAEConfig& c, int64_t code_width)
-      : Module(up, std::move(name)), c(c), code_width(code_width) {}
+      : Half(up, std::move(name)), c(c), code_width(code_width) {}
   const VQVAEConfig& c;
   const int64_t code_width;
   Conv2d conv_1{*this, "conv_1", c.channels, c.width / 2, 4, {.shape = {.stride = 2, .padding = 1}}};
@@ -41,7 +52,7 @@ struct Encoder : Module {
   Conv2d conv_4{*this, "conv_4", c.width, code_width, 1};
 
   // x (B, H, W, channels) -> z (B, h, w, D)
-  Tensor operator()(const Tensor& x) const {
+  Tensor operator()(const Tensor& x) override {
     Tensor y = conv_1(x, {.activation = Activation::relu});     // (B, H/2, W/2, C/2)
     y = conv_2(y, {.activation = Activation::relu});            // (B, h, w, C)
     y = conv_3(y);
@@ -50,9 +61,9 @@ struct Encoder : Module {
   }
 };
 
-struct Decoder : Module {
+struct Decoder : Half {
   Decoder(Module& up, std::string name, const VQVAEConfig& c, int64_t code_width)
-      : Module(up, std::move(name)), c(c), code_width(code_width) {}
+      : Half(up, std::move(name)), c(c), code_width(code_width) {}
   const VQVAEConfig& c;
   const int64_t code_width;
   Conv2d conv_1{*this, "conv_1", code_width, c.width, 3, {.shape = {.padding = 1}}};
@@ -61,7 +72,7 @@ struct Decoder : Module {
   ConvTranspose2d conv_3{*this, "conv_3", c.width / 2, c.channels, 4, {.shape = {.stride = 2, .padding = 1}}};
 
   // q (B, h, w, D) -> (B, H, W, channels)
-  Tensor operator()(const Tensor& q) const {
+  Tensor operator()(const Tensor& q) override {
     Tensor y = conv_1(q);
     for (int64_t i = 0; i < residual.size(); ++i) y = residual[i](y);
     y = conv_2(relu(y), {.activation = Activation::relu});
@@ -69,17 +80,73 @@ struct Decoder : Module {
   }
 };
 
+// x + conv1x1(relu(norm(conv3x3(relu(x)))))
+struct NormedResidual : Module {
+  NormedResidual(Module& up, std::string name, int64_t width) : Module(up, std::move(name)), width(width) {}
+  const int64_t width;
+  Conv2d conv_1{*this, "conv_1", width, width, 3, {.shape = {.padding = 1}}};
+  BatchNorm norm{*this, "norm", width};
+  Conv2d conv_2{*this, "conv_2", width, width, 1};
+
+  Tensor operator()(const Tensor& x) { return conv_2(norm(conv_1(x, {.relu_input = true})), {.relu_input = true, .residual = x}); }
+};
+
+struct PostEncoder : Half {
+  PostEncoder(Module& up, std::string name, const VQVAEConfig& c, int64_t code_width)
+      : Half(up, std::move(name)), c(c), code_width(code_width) {
+    if (code_width != c.width) to_codes.emplace(*this, "to_codes", c.width, code_width, 1);
+  }
+  const VQVAEConfig& c;
+  const int64_t code_width;
+  Conv2d conv_1{*this, "conv_1", c.channels, c.width, 4, {.shape = {.stride = 2, .padding = 1}}};
+  BatchNorm norm_1{*this, "norm_1", c.width};
+  Conv2d conv_2{*this, "conv_2", c.width, c.width, 4, {.shape = {.stride = 2, .padding = 1}}};
+  BatchNorm norm_2{*this, "norm_2", c.width};
+  ModuleList<NormedResidual> residual{*this, "residual", 3, c.width};
+  ModuleList<BatchNorm> norm{*this, "norm", 2, c.width};
+  std::optional<Conv2d> to_codes;   // where codes are not as wide as all else
+
+  Tensor operator()(const Tensor& x) override {
+    Tensor y = norm_2(conv_2(norm_1(conv_1(x)), {.relu_input = true}));
+    for (int64_t i = 0; i < 3; ++i) {
+      y = residual[i](y);
+      if (i < 2) y = norm[i](y);
+    }
+    return to_codes ? (*to_codes)(y) : y;
+  }
+};
+
+struct PostDecoder : Half {
+  PostDecoder(Module& up, std::string name, const VQVAEConfig& c, int64_t code_width)
+      : Half(up, std::move(name)), c(c), code_width(code_width) {
+    if (code_width != c.width) from_codes.emplace(*this, "from_codes", code_width, c.width, 1);
+  }
+  const VQVAEConfig& c;
+  const int64_t code_width;
+  std::optional<Conv2d> from_codes;
+  ModuleList<BatchNorm> norm{*this, "norm", 3, c.width};
+  ModuleList<NormedResidual> residual{*this, "residual", 3, c.width};
+  ConvTranspose2d conv_1{*this, "conv_1", c.width, c.width, 4, {.shape = {.stride = 2, .padding = 1}}};
+  BatchNorm norm_1{*this, "norm_1", c.width};
+  ConvTranspose2d conv_2{*this, "conv_2", c.width, c.channels, 4, {.shape = {.stride = 2, .padding = 1}}};
+
+  Tensor operator()(const Tensor& q) override {
+    Tensor y = from_codes ? (*from_codes)(q) : q;
+    for (int64_t i = 0; i < 3; ++i) y = residual[i](norm[i](y));
+    return tanh(conv_2(relu(norm_1(conv_1(y)))));
+  }
+};
+
 struct VQVAE : Module {
   explicit VQVAE(const VQVAEConfig& config) : c(config) {}
   const VQVAEConfig c;
   std::unique_ptr<Quantizer> codebook = make_quantizer(*this, "codebook", c.quantizer);
-  Encoder encoder{*this, "encoder", c, codebook->width()};
-  Decoder decoder{*this, "decoder", c, codebook->width()};
+  std::unique_ptr<Half> encoder = make<Encoder, PostEncoder>("encoder"), decoder = make<Decoder, PostDecoder>("decoder");
 
   static constexpr int64_t stride = 4;   // pixels of a code, each way
 
-  Tensor encode(const Tensor& x) const { return codebook->encode(encoder(x)); }         // (B, H, W, channels) -> ids (B, h, w)
-  Tensor decode(const Tensor& ids) const { return decoder(codebook->decode(ids)); }     // and back
+  Tensor encode(const Tensor& x) const { return codebook->encode((*encoder)(x)); }         // (B, H, W, channels) -> ids (B, h, w)
+  Tensor decode(const Tensor& ids) const { return (*decoder)(codebook->decode(ids)); }     // and back
 
   struct Losses {
     Tensor total, picture, codes;   // total = picture + codes; codes: of the quantiser, undefined where it has none
@@ -87,9 +154,16 @@ struct VQVAE : Module {
   };
   // x (B, H, W, channels); H and W are multiples of 4. In training mode the codebook moves towards the batch.
   Losses losses(const Tensor& x) {
-    const Quantizer::Result r = (*codebook)(encoder(x));
-    const Tensor picture = mse(decoder(r.q), x);
+    const Quantizer::Result r = (*codebook)((*encoder)(x));
+    const Tensor picture = mse((*decoder)(r.q), x);
     return {r.loss.defined() ? picture + r.loss : picture, picture, r.loss, r.ids};
+  }
+
+ private:
+  template <class Paper, class Post>
+  std::unique_ptr<Half> make(const char* name) {
+    if (c.net == PictureNet::paper) return std::make_unique<Paper>(*this, name, c, codebook->width());
+    return std::make_unique<Post>(*this, name, c, codebook->width());
   }
 };
 

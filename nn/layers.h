@@ -117,6 +117,35 @@ struct RMSNorm : Norm {
       : Norm(up, std::move(name), width, NormKind::rms, epsilon) {}
 };
 
+// Ioffe and Szegedy 2015, over all but the last dimension. In training mode with the statistics of the batch, which running averages keep
+// for evaluation: PyTorch's momentum 0.1, its unbiased variance.
+struct BatchNorm : Module {
+  BatchNorm(Module& up, std::string name, int64_t width, double epsilon = 1e-5)
+      : Module(up, std::move(name)),
+        epsilon(static_cast<float>(epsilon)),
+        weight(*this, "weight", {width}, constant(1)),
+        bias(*this, "bias", {width}, constant(0)),
+        mean(*this, "mean", {width}, constant(0)),
+        variance(*this, "variance", {width}, constant(1)) {}
+  const float epsilon;
+  Parameter weight, bias;
+  Buffer mean, variance;
+
+  Tensor operator()(const Tensor& x) {
+    if (!training()) return (x + -mean.value) * (weight.value / sqrt(variance.value + epsilon)) + bias.value;
+    BatchStatistics batch;
+    const Tensor y = batch_norm(x, weight, bias, epsilon, batch);
+    if (recomputing()) return y;
+    const auto n = static_cast<float>(x.rows());
+    const auto keep = [&](Buffer& average, const Tensor& now, float factor) {
+      kernels().combine(now.size(), 0.9f, average.value.data(), 0.1f * factor, now.data(), average.value.mutable_data());
+    };
+    keep(mean, batch.mean, 1);
+    keep(variance, batch.variance, n > 1 ? n / (n - 1) : 1);
+    return y;
+  }
+};
+
 // Srivastava et al. 2014; in training mode only.
 struct Dropout : Module {
   Dropout(Module& up, std::string name, double p) : Module(up, std::move(name)), p(static_cast<float>(p)) {}

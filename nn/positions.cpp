@@ -27,6 +27,11 @@ Tensor sinusoidal_table(int64_t rows, int64_t width) {
 
 Positions::Positions(Module& up, std::string name, const Options& options) : Module(up, std::move(name)), o(options) {
   if (o.kind == PositionKind::learned) weight.emplace(*this, "weight", Shape{o.context, o.width}, normal(deviation));
+  if (o.kind == PositionKind::grid) {
+    QD_CHECK(o.columns > 0 && o.context % o.columns == 0, "positions", str("expected a grid of whole rows, got ", o.context, " cells in ", o.columns, " columns"));
+    row.emplace(*this, "row", Shape{o.context / o.columns, o.width}, normal(deviation));
+    column.emplace(*this, "column", Shape{o.columns, o.width}, normal(deviation));
+  }
   if (o.kind == PositionKind::t5) relative_bias.emplace(*this, "relative_bias", Shape{t5_buckets, o.heads}, normal(deviation));
 }
 
@@ -41,10 +46,14 @@ const Tensor& Positions::table(int64_t rows) const {
 Tensor Positions::add(const Tensor& x, int64_t first) const {
   const int64_t length = first + x.dim(1);
   if (o.kind == PositionKind::sinusoidal) return x + table(length).row_range(first, length);
-  if (o.kind != PositionKind::learned) return x;
+  if (o.kind != PositionKind::learned && o.kind != PositionKind::grid) return x;
   QD_CHECK(length <= o.context, "positions", str("expected at most ", o.context, " tokens, as many as positions were learned, got ", length),
            "use a smaller --context, or train with --positions rope, alibi, t5 or none");
-  return x + weight->value.row_range(first, length);
+  if (o.kind == PositionKind::learned) return x + weight->value.row_range(first, length);
+  std::vector<int32_t> rows, columns;
+  for (int64_t t = first; t < length; ++t) rows.push_back(static_cast<int32_t>(t / o.columns)), columns.push_back(static_cast<int32_t>(t % o.columns));
+  const Shape shape{x.dim(1)};
+  return x + (embedding(*row, tensor(rows, shape)) + embedding(*column, tensor(columns, shape)));
 }
 
 void Positions::describe(AttentionOptions& attention, int64_t keys) const {

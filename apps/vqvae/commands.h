@@ -15,7 +15,11 @@ void add_train(App& app);
 void add_reconstruct(App& app);
 void add_encode(App& app);
 void add_decode(App& app);
+void add_prior(App& app);
+void add_sample(App& app);
+void add_interpolate(App& app);
 
+inline constexpr int64_t faces_drawn = 10'000;   // to train on, where no pictures are given
 inline constexpr const char* model_help = "directory of a run: config.json and model.safetensors";
 
 // How pictures come to the size of the model: parts of config.json.

@@ -34,6 +34,7 @@ std::string fingerprint_of(VQVAE& model) {
 
 void write_config(const std::string& folder, const VQVAEConfig& c, const PictureOptions& pictures) {
   const json config = {{"model_type", "qiudao-vqvae"},
+                       {"net", c.net == PictureNet::post ? "post" : "paper"},
                        {"size", pictures.size},
                        {"crop", pictures.crop},
                        {"width", c.width},
@@ -67,7 +68,10 @@ PictureModel load_picture_model(const std::string& folder) {
   };
   QD_CHECK(config.contains("model_type") && config["model_type"] == "qiudao-vqvae", path, "expected 'model_type' to be 'qiudao-vqvae'", hint);
   PictureModel m{.pictures = {.size = size("size", VQVAE::stride), .crop = size("crop", 0)}, .model = nullptr, .fingerprint = {}};
-  m.model = std::make_unique<VQVAE>(VQVAEConfig{.width = size("width", 2),
+  const std::string net = text("net");
+  QD_CHECK(net == "paper" || net == "post", path, "expected 'net' to be paper or post, got '" + printable(net.substr(0, 100)) + "'", hint);
+  m.model = std::make_unique<VQVAE>(VQVAEConfig{.net = net == "post" ? PictureNet::post : PictureNet::paper,
+                                                .width = size("width", 2),
                                                 .residual_width = size("residual_width", 1),
                                                 .residual_blocks = size("residual_blocks", 0),
                                                 .quantizer = {.kind = quantizer_named(text("quantizer")),
@@ -110,11 +114,11 @@ PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<
     const auto some = std::span(pictures).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(batch, std::ssize(pictures) - begin)));
     const Tensor x = picture_batch(set, some);
     if (!x.defined()) continue;
-    const Tensor z = model.encoder(x), ids = model.codebook->encode(z), y = model.decode(ids);
+    const Tensor z = (*model.encoder)(x), ids = model.codebook->encode(z), y = model.decode(ids);
     const auto counts = code_counts(ids, model.c.quantizer.codes);
     for (size_t k = 0; k < counts.size(); ++k) s.counts[k] += counts[k];
     const int64_t values = x.size() / x.dim(0), kept = keep ? std::min<int64_t>(x.dim(0), keep->most - std::ssize(keep->originals)) : 0;
-    const Tensor plain = kept > 0 && model.c.quantizer.kind != QuantizerKind::fsq ? model.decoder(z) : Tensor();
+    const Tensor plain = kept > 0 && model.c.quantizer.kind != QuantizerKind::fsq ? (*model.decoder)(z) : Tensor();
     for (int64_t i = 0; i < x.dim(0); ++i) {
       const auto of = [&](const Tensor& t) { return std::span(t.data() + i * values, static_cast<size_t>(values)); };
       const double mse = picture_mse(of(y), of(x));

@@ -17,13 +17,11 @@ struct TrainOptions {
   std::vector<std::string> data;
   PictureOptions pictures;
   VQVAEConfig model;
-  std::string quantizer = "ema";
+  std::string quantizer = "ema", net = "paper";
   double beta = 1, gamma = 0.25, decay = 0.99;
   bool kmeans = false, no_restart = false, no_mirror = false;
   TrainFlags train;
 };
-
-constexpr int64_t faces_drawn = 10'000;
 
 // Originals in one row, reconstructions below.
 Picture rows_of(const Kept& kept, int64_t columns) {
@@ -57,6 +55,7 @@ Picture usage_of(const std::vector<int64_t>& counts) {
 int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
   QD_CHECK(o.pictures.size % VQVAE::stride == 0, "--size", str("expected a multiple of ", VQVAE::stride, ", got ", o.pictures.size));
+  o.model.net = o.net == "post" ? PictureNet::post : PictureNet::paper;
   o.model.quantizer.kind = quantizer_named(o.quantizer);
   o.model.quantizer.beta = static_cast<float>(o.beta), o.model.quantizer.gamma = static_cast<float>(o.gamma);
   o.model.quantizer.decay = static_cast<float>(o.decay);
@@ -144,6 +143,7 @@ void add_train(App& app) {
       .option("--dim", o.model.quantizer.width, "D", "numbers in the vector of a code", from_to(1, 4096))
       .choice("--quantizer", o.quantizer, {"ema", "vq", "simvq", "fsq"},
               "ema: codes are moving averages; vq: parameters; simvq: a fixed table times a matrix; fsq: rounded numbers, no table")
+      .choice("--net", o.net, {"paper", "post"}, "that of the paper's code; that of the post, with batch norms and twice the work")
       .option("--width", o.model.width, "N", "channels", from_to(2, 4096));
   o.train.describe(*command);
   command->group("More of the model", true)

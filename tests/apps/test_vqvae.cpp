@@ -63,6 +63,33 @@ TEST_CASE("vqvae: trains, reconstructs, encodes and decodes to the same bytes") 
   }
 }
 
+TEST_CASE("vqvae: a prior learns the codes, goes on where it was, and gives new pictures") {
+  if (!test::is_built("vqvae")) return;
+  const Place at;
+  REQUIRE(at.run(at.training("run", 6)).status == 0);
+  const test::Arguments flags = {"vqvae", "prior", "--model", "run", "--data", "pictures", "--width", "16", "--layers", "1", "--heads", "2", "--batch", "4", "--schedule", "constant"};
+  const auto with = [&](std::initializer_list<std::string> more) {
+    test::Arguments all = flags;
+    all.insert(all.end(), more);
+    return all;
+  };
+  const auto learned = at.json(with({"--steps", "6"}));
+  CHECK(learned["val_bits_per_code"].get<double>() > 0);
+  CHECK(learned["histogram_bits_per_code"].get<double>() > 0);
+  CHECK(at.run(with({"--steps", "4", "--out", "parts"})).status == 0);
+  CHECK(at.vqvae({"prior", "--resume", "parts", "--steps", "6"}).status == 0);
+  CHECK(at.run({"inspect", "run/prior/model.safetensors", "--against", "parts/model.safetensors"}).out.find("largest difference is 0") != std::string::npos);
+  CHECK(at.json({"vqvae", "sample", "--model", "run", "--count", "9", "--out", "new.png"})["pictures"] == 9);
+  CHECK(read_picture(at / "new.png").width == 3 * 16 + 2 * 2);
+  CHECK(at.vqvae({"sample", "--model", "run", "--prior", "parts", "--count", "9", "--out", "again.png"}).status == 0);
+  CHECK(read_file(at / "new.png") == read_file(at / "again.png"));
+  CHECK(at.vqvae({"interpolate", "--model", "run", "--from", "pictures/p1.png", "--to", "pictures/p3.png", "--steps", "5", "--out", "between.png"}).status == 0);
+  CHECK(read_picture(at / "between.png").width == 5 * 16 + 4 * 2);
+  REQUIRE(at.run(at.training("other", 3)).status == 0);
+  CHECK(test::has(at.vqvae({"sample", "--model", "other", "--out", "x.png"}).err, "expected a prior, there is none"));
+  CHECK(test::has(at.vqvae({"sample", "--model", "other", "--prior", "parts", "--out", "x.png"}).err, "expected a prior of this model's codes"));
+}
+
 TEST_CASE("vqvae: 8 steps = 5 + 3 in bits, the codebook and the pictures with them") {
   if (!test::is_built("vqvae")) return;
   const Place at;

@@ -1,6 +1,8 @@
 // Reductions, softmax and norms against f64; rows with special values; the fused norm against its composed form.
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "tests/check_op.h"
 
 using namespace qd;
@@ -235,4 +237,41 @@ TEST_CASE("rows: residual norm is the norm of alpha x + f") {
       },
       {normal({3, 17})});
   CHECK(contains(error_of([] { residual_norm(zeros({2, 3}), 1, zeros({3, 2}), {}, {}); }), "[residual_norm] expected one shape"));
+}
+
+TEST_CASE("rows: batch norm normalises every channel over all rows, and tells its statistics") {
+  const auto definition = [](const Arrays& a) {
+    const int64_t rows = a[0].shape.rows(), cols = a[0].shape.cols();
+    Array y(a[0].shape);
+    for (int64_t c = 0; c < cols; ++c) {
+      double mean = 0, variance = 0;
+      for (int64_t r = 0; r < rows; ++r) mean += a[0][r * cols + c] / static_cast<double>(rows);
+      for (int64_t r = 0; r < rows; ++r) variance += std::pow(a[0][r * cols + c] - mean, 2) / static_cast<double>(rows);
+      for (int64_t r = 0; r < rows; ++r)
+        y[r * cols + c] = a[1][c] * (a[0][r * cols + c] - mean) / std::sqrt(variance + 1e-3) + a[2][c];
+    }
+    return y;
+  };
+  for (const Shape& shape : {Shape{1, 4}, Shape{7, 1}, Shape{5, 8}, Shape{3, 17}, Shape{2, 3, 2, 33}, Shape{700, 16}, Shape{4, 129}}) {
+    const int64_t n = shape.cols();
+    const Arrays inputs{normal(shape), normal({n}, 0.5, 1), normal({n})};
+    const auto op = [](const Tensors& t) {
+      BatchStatistics batch;
+      return batch_norm(t[0], t[1], t[2], 1e-3f, batch);
+    };
+    check_op("batch_norm", op, definition, inputs);
+    BatchStatistics found;
+    batch_norm(to_tensor(inputs[0]), to_tensor(inputs[1]), to_tensor(inputs[2]), 1e-3f, found);
+    for (int64_t c = 0; c < n; ++c) {
+      double mean = 0, variance = 0;
+      const auto rows = static_cast<double>(shape.rows());
+      for (int64_t r = 0; r < shape.rows(); ++r) mean += inputs[0][r * n + c] / rows;
+      for (int64_t r = 0; r < shape.rows(); ++r) variance += std::pow(inputs[0][r * n + c] - mean, 2) / rows;
+      CHECK(found.mean.data()[c] == doctest::Approx(mean).epsilon(1e-5).scale(1));
+      CHECK(found.variance.data()[c] == doctest::Approx(variance).epsilon(1e-5));
+    }
+  }
+  BatchStatistics found;
+  CHECK(contains(error_of([&] { batch_norm(zeros({2, 3}), zeros({2}), zeros({3}), 1e-5f, found); }), "[batch_norm] expected a weight of shape (3), got (2)"));
+  CHECK(contains(error_of([&] { batch_norm(zeros({0, 3}), zeros({3}), zeros({3}), 1e-5f, found); }), "at least one row"));
 }

@@ -28,9 +28,10 @@ std::vector<std::pair<std::string, GPTConfig>> variety() {
   const NormPlace places[] = {NormPlace::pre, NormPlace::post, NormPlace::deepnorm};
   int turn = 0;
   for (const PositionKind p : {PositionKind::learned, PositionKind::sinusoidal, PositionKind::rotary, PositionKind::alibi, PositionKind::t5,
-                               PositionKind::none})
+                               PositionKind::none, PositionKind::grid})
     for (const int64_t kv_heads : {0, 2, 1}) {
       GPTConfig c = small();
+      c.columns = context / 4;   // of a grid
       c.positions = p, c.kv_heads = kv_heads, c.norm = places[turn++ % 4 % 3];
       all.emplace_back(str("positions ", name_of(p), ", norm ", name_of(c.norm), ", kv heads ", kv_heads), c);
     }

@@ -41,7 +41,8 @@ TEST_CASE("config: every option survives config.json") {
     c.norm = static_cast<NormPlace>(i % 3);
     c.norm_kind = static_cast<NormKind>(i % 2);
     c.activation = static_cast<MLPKind>(i % 4);
-    c.positions = static_cast<PositionKind>(i % 6);
+    c.positions = static_cast<PositionKind>(i % 7);
+    if (c.positions == PositionKind::grid) c.columns = 1;
     c.kv_heads = i % 5 == 0 ? 2 : 0;
     c.hidden = i % 7 == 0 ? 100 : 0;
     c.rotary = i % 2 ? 1 : 0.5;
@@ -62,6 +63,7 @@ TEST_CASE("config: every option survives config.json") {
     CHECK(read.norm_kind == c.norm_kind);
     CHECK(read.activation == c.activation);
     CHECK(read.positions == c.positions);
+    CHECK(read.columns == c.columns);
     CHECK((c.positions != PositionKind::rotary || read.rotary == c.rotary));
     CHECK(read.mask == c.mask);
     CHECK(read.dropout == c.dropout);
@@ -258,7 +260,7 @@ TEST_CASE("config: impossible options name themselves") {
 TEST_CASE("config: names, and what 0 stands for") {
   check_names(norm_place_named, 3);
   check_names(norm_kind_named, 2);
-  check_names(positions_named, 6);
+  check_names(positions_named, 7);
   check_names(activation_named, 4);
   check_names(mask_named, 4);
   CHECK(positions_named("rope") == PositionKind::rotary);

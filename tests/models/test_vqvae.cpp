@@ -47,7 +47,7 @@ TEST_CASE("vqvae: golden step: losses, ids, every gradient, the moving averages"
       if (name.starts_with("param.")) start.tensors[name.substr(6)] = value;
     model.load(start);
     CHECK(difference(averages(model).codes(), g["codes"]) < 1e-6);
-    CHECK(difference(model.encoder(g["x"]).detach(), g["z"]) < 1e-5);
+    CHECK(difference((*model.encoder)(g["x"]).detach(), g["z"]) < 1e-5);
     const VQVAE::Losses losses = model.losses(g["x"]);
     CHECK(difference(losses.total.detach(), g["total"]) < 1e-5);
     CHECK(difference(losses.picture.detach(), g["picture"]) < 1e-5);
@@ -154,4 +154,38 @@ TEST_CASE("vqvae: the codebook moves in training mode only; codes go through fil
   VQVAE other(small());
   other.load(file);
   CHECK(same_bits(averages(other).codes(), averages(model).codes()));
+}
+
+TEST_CASE("vqvae: the post's network: every parameter gets a gradient, averages are kept in training and used in evaluation") {
+  for (const int64_t code_width : {16, 6}) {
+    VQVAE model({.net = PictureNet::post, .width = 16, .quantizer = {.codes = 8, .width = code_width}});
+    model.initialize(2);
+    const Tensor x = pictures({4, 12, 16, 3});
+    const auto buffer = [&](const std::string& path) {
+      for (const Buffer* b : model.buffers())
+        if (b->path() == path) return b->value.clone();
+      return Tensor();
+    };
+    const Tensor before = buffer("encoder.norm_1.mean");
+    const VQVAE::Losses losses = model.losses(x);
+    CHECK(losses.ids.shape() == Shape({4, 3, 4}));
+    losses.total.backward();
+    for (const Parameter* p : model.parameters()) {
+      INFO(p->path());
+      CHECK(kernels().all_finite(p->value.size(), p->value.gradient().data()));
+    }
+    CHECK(!same_bits(before, buffer("encoder.norm_1.mean")));
+    for (int i = 0; i < 200; ++i) model.losses(x);   // the averages come to the batch
+    const Tensor trained = (*model.encoder)(x).detach();
+    model.evaluate();
+    const Tensor kept = buffer("encoder.norm_1.mean"), evaluated = (*model.encoder)(x).detach();
+    CHECK(same_bits(kept, buffer("encoder.norm_1.mean")));
+    CHECK(difference(evaluated, trained) < 0.05);
+    const Tensor y = model.decode(model.encode(x));
+    CHECK(y.shape() == x.shape());
+    for (int64_t i = 0; i < y.size(); ++i) CHECK(std::abs(y.data()[i]) <= 1);
+    // A picture is the same alone as among others.
+    const Tensor alone = (*model.encoder)(x.row_range(1, 2)).detach();
+    CHECK(difference(alone, evaluated.row_range(1, 2)) < 1e-6);
+  }
 }

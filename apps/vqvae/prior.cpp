@@ -1,0 +1,256 @@
+// bin/vqvae prior: what grids of codes are probable, learned from pictures. sample, interpolate: new pictures.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <numbers>
+
+#include "apps/run.h"
+#include "apps/vqvae/commands.h"
+#include "core/autograd.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/random.h"
+#include "core/signals.h"
+#include "models/gpt_files.h"
+#include "models/prior.h"
+#include "nn/html.h"
+#include "nn/run_report.h"
+
+namespace qd {
+namespace {
+
+struct PriorFlags {
+  std::string model;
+  std::vector<std::string> data;
+  std::string kind = "attention";
+  PriorOptions sizes;
+  TrainFlags train;
+};
+
+// The codes of pictures, (N, h, w); broken ones are left out.
+Tensor codes_of(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures) {
+  const NoGrad off;
+  const int64_t side = set.side() / VQVAE::stride;
+  std::vector<int32_t> all;
+  for (size_t begin = 0; begin < pictures.size(); begin += 32) {
+    const Tensor x = picture_batch(set, std::span(pictures).subspan(begin, std::min<size_t>(32, pictures.size() - begin)));
+    if (!x.defined()) continue;
+    const Tensor ids = model.encode(x);
+    const auto values = ids.values<int32_t>();
+    all.insert(all.end(), values.begin(), values.end());
+  }
+  QD_CHECK(!all.empty(), "--data", "expected pictures, none of them can be read");
+  return tensor(all, {std::ssize(all) / (side * side), side, side});
+}
+
+// Grids at random. Sample number s is the grid that the random numbers of (seed, s) say; the saved position is that of the batches consumed.
+class GridLoader final : public Stateful {
+ public:
+  GridLoader(Tensor grids, int64_t batch, uint64_t seed) : grids_(std::move(grids)), batch_(batch), seed_(seed) {}
+  Tensor next() {
+    const int64_t cells = grids_.dim(1) * grids_.dim(2);
+    Tensor ids = empty({batch_, grids_.dim(1), grids_.dim(2)}, DType::i32);
+    for (int64_t row = 0; row < batch_; ++row) {
+      Random random(seed_, (uint64_t{1} << 62) + static_cast<uint64_t>(position_ * batch_ + row));
+      const auto grid = static_cast<int64_t>(random.uniform() * static_cast<double>(grids_.dim(0)));
+      std::copy_n(grids_.data<int32_t>() + grid * cells, cells, ids.mutable_data<int32_t>() + row * cells);
+    }
+    ++position_;
+    return ids;
+  }
+  void save(State& to, const std::string& prefix) const override {
+    to.put(prefix + "batch", position_), to.put(prefix + "grids", grids_.dim(0));
+  }
+  void load(const State& from, const std::string& prefix) override {
+    QD_CHECK(from.integer(prefix + "grids") == grids_.dim(0), "--data",
+             str("expected the ", from.integer(prefix + "grids"), " pictures that the run began with, got ", grids_.dim(0)), "give the same --data");
+    position_ = from.integer(prefix + "batch");
+  }
+
+ private:
+  const Tensor grids_;
+  const int64_t batch_;
+  const uint64_t seed_;
+  int64_t position_ = 0;
+};
+
+// Bits of a code by how often each occurs among the grids to learn from, one more added to each, measured on the others.
+double histogram_bits(const Tensor& training, const Tensor& held_out, int64_t codes) {
+  const auto counts = code_counts(training, codes);
+  const double total = static_cast<double>(training.size() + codes);
+  double nats = 0;
+  for (const int32_t id : held_out.values<int32_t>()) nats -= std::log(static_cast<double>(counts[static_cast<size_t>(id)] + 1) / total);
+  return nats / std::numbers::ln2 / static_cast<double>(held_out.size());
+}
+
+double mean_bits(const GPT& prior, const Tensor& grids) {
+  const NoGrad off;
+  double nats = 0;
+  for (int64_t begin = 0; begin < grids.dim(0) && !interrupted(); begin += 16) {
+    const Tensor some = grids.row_range(begin, std::min(grids.dim(0), begin + 16));
+    nats += prior_loss(prior, some).item() * static_cast<double>(some.dim(0));
+  }
+  return nats / std::numbers::ln2 / static_cast<double>(grids.dim(0));
+}
+
+// A prior belongs to the codebook that it was trained with.
+void write_owner(const std::string& folder, const std::string& fingerprint) { write_file(folder + "/codes.txt", fingerprint + "\n"); }
+void expect_owner(const std::string& folder, const PictureModel& m) {
+  QD_CHECK(read_file(folder + "/codes.txt") == m.fingerprint + "\n", folder, "expected a prior of this model's codes, this one learned those of another",
+           "train it again with bin/vqvae prior");
+}
+
+Picture new_pictures(const PictureModel& m, const GPT& prior, int64_t count, const SampleOptions& o) {
+  const NoGrad off;
+  const Tensor ids = sample_grids(prior, count, o);
+  std::vector<Picture> pictures;
+  for (int64_t begin = 0; begin < count; begin += 32) {
+    const Tensor y = m.model->decode(ids.row_range(begin, std::min(count, begin + 32)));
+    for (int64_t i = 0; i < y.dim(0); ++i) pictures.push_back(to_picture(y, i));
+  }
+  return grid(pictures, std::max<int64_t>(1, std::llround(std::sqrt(static_cast<double>(count)))));
+}
+
+int prior(PriorFlags& o, const Command& command) {
+  o.train.settle(command);
+  QD_CHECK(!o.model.empty(), "--model", "expected a directory with a model, got none", "bin/vqvae train makes one");
+  o.model = std::filesystem::absolute(o.model).lexically_normal().string();
+  const PictureModel m = load_picture_model(o.model);
+  const auto seed = static_cast<uint64_t>(o.train.seed);
+  const auto set = open_pictures(o.data, m.pictures, faces_drawn, seed);
+  const auto part = static_cast<int64_t>(std::llround(o.train.val_fraction * static_cast<double>(set->size())));
+  const PictureSplit split = split_pictures(set->size(), std::max<int64_t>(part, 1), seed);
+  log(str("encoding ", set->size(), " pictures"));
+  const Tensor training = codes_of(*m.model, *set, split.training), held_out = codes_of(*m.model, *set, split.held_out);
+  note_broken(*set);
+  const int64_t codes = m.model->c.quantizer.codes;
+  const double histogram = histogram_bits(training, held_out, codes);
+
+  GPT model(prior_config(training.dim(1), training.dim(2), codes, o.sizes));
+  model.initialize(seed);
+  const auto optimizer = o.train.make_optimizer(model);
+  GridLoader grids(training, o.train.batch, seed);
+  if (o.train.resume.empty() && o.train.out.empty()) o.train.out = o.model + "/prior";
+  const std::string run = o.train.open_run("prior");
+  TrainerOptions options = o.train.trainer();
+  options.unit = "images", options.units = o.train.batch;
+  Trainer trainer(model, *optimizer, options, {.out = run, .parts = {{"loader", &grids}}});
+  trainer.loss = [&] { return prior_loss(model, grids.next()); };
+  trainer.evaluate = [&] {
+    const double bits = mean_bits(model, held_out);
+    return Values{{"val_loss", bits * std::numbers::ln2}, {"val_bits_per_code", bits}};
+  };
+  trainer.report = [&] {
+    write_run_report(run, {.loss_unit = "nats per code",
+                           .figures = {{"parameters", with_commas(model.parameter_count())}, {"bits per code by how often each occurs", shown(histogram)}},
+                           .sections = [&](Report& page) {
+                             page.section("New pictures").picture(png_bytes(new_pictures(m, model, 16, {.seed = seed})), "The first sixteen, none is picked.");
+                           }});
+  };
+  log(str(model.parameter_count(), " parameters, ", training.dim(0), " pictures to learn from, ", held_out.dim(0), " held out; the histogram of codes takes ",
+          shown(histogram), " bits per code; the run is in ", run));
+  if (o.train.resumes()) {
+    expect_owner(run, m);
+    trainer.resume();
+  } else {
+    write_config(run, model.c);
+    write_owner(run, m.fingerprint);
+  }
+  write_file(run + "/run.json", command.run_file());
+  const TrainResult result = trainer();
+  const double* bits = find(result.best, "val_bits_per_code");
+  return finish(o.train, result, "images", run, {{"val_bits_per_code", bits ? *bits : NAN}, {"histogram_bits_per_code", histogram}});
+}
+
+struct SampleFlags {
+  std::string model, prior, out;
+  int64_t count = 64, seed = 1, top_k = 0;
+  double temperature = 1, top_p = 1;
+  bool json = false;
+};
+
+int sample(const SampleFlags& o) {
+  QD_CHECK(o.out.ends_with(".png"), "--out", str("expected FILE.png, got '", o.out, "'"));
+  const auto start = std::chrono::steady_clock::now();
+  const PictureModel m = load_picture_model(o.model);
+  const std::string folder = o.prior.empty() ? o.model + "/prior" : o.prior;
+  QD_CHECK(std::filesystem::exists(folder), folder, "expected a prior, there is none", "bin/vqvae prior trains one");
+  expect_owner(folder, m);
+  const auto model = load_gpt(folder, read_config(folder));
+  model->evaluate();
+  write_png(o.out, new_pictures(m, *model, o.count, {.temperature = o.temperature, .top_p = o.top_p, .top_k = o.top_k, .seed = static_cast<uint64_t>(o.seed)}));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  log(str(o.count, " pictures in ", shown(seconds), " s: ", o.out));
+  if (o.json) print_json({{"pictures", o.count}, {"seconds", seconds}});
+  return 0;
+}
+
+struct InterpolateFlags {
+  std::string model, from, to, out;
+  int64_t steps = 8;
+};
+
+// The encoder's vectors on the straight line between two pictures, quantised and decoded.
+int interpolate(const InterpolateFlags& o) {
+  QD_CHECK(o.out.ends_with(".png"), "--out", str("expected FILE.png, got '", o.out, "'"));
+  QD_CHECK(!o.from.empty() && !o.to.empty(), "interpolate", "expected two pictures, --from and --to");
+  const PictureModel m = load_picture_model(o.model);
+  const NoGrad off;
+  const auto vectors = [&](const std::string& path) {
+    const PictureFolder one({path}, {.side = m.pictures.size, .crop = m.pictures.crop});
+    return (*m.model->encoder)(picture_batch(one, std::vector<int64_t>{0}));
+  };
+  const Tensor a = vectors(o.from), b = vectors(o.to);
+  std::vector<Picture> pictures;
+  for (int64_t i = 0; i < o.steps; ++i) {
+    const float t = static_cast<float>(i) / static_cast<float>(o.steps - 1);
+    pictures.push_back(to_picture(m.model->decode(m.model->codebook->encode(a * (1 - t) + b * t)), 0));
+  }
+  write_png(o.out, grid(pictures, o.steps));
+  return 0;
+}
+
+}  // namespace
+
+void add_prior(App& app) {
+  static PriorFlags o;
+  static Command* command = nullptr;
+  o.train.steps = 4000, o.train.batch = 16, o.train.weight_decay = 0.01;
+  command = &app.command("prior", "Learn what grids of codes are probable, from pictures", [] { return prior(o, *command); });
+  command->option("--model", o.model, "DIR", model_help)
+      .option("--data", o.data, "DIR...|faces", "the pictures that the model was trained on")
+      .choice("--kind", o.kind, {"attention"}, "a causal transformer with a vector for each row and each column");
+  command->group("Model")
+      .option("--width", o.sizes.width, "N", "channels", from_to(1, 1 << 14))
+      .option("--layers", o.sizes.layers, "N", "blocks", from_to(1, 1 << 10))
+      .option("--heads", o.sizes.heads, "N", "attention heads; a divisor of --width", from_to(1, 1 << 10))
+      .option("--dropout", o.sizes.dropout, "X", "in training", fraction());
+  o.train.describe(*command);
+}
+
+void add_sample(App& app) {
+  static SampleFlags o;
+  app.command("sample", "New pictures, as probable as the prior says", [] { return sample(o); })
+      .option("--model", o.model, "DIR", model_help)
+      .option("--prior", o.prior, "DIR", "what bin/vqvae prior trained; without it the folder prior in the model's")
+      .option("--count", o.count, "N", "how many", from_to(1, 1 << 16))
+      .option("--temperature", o.temperature, "X", "below 1: more probable ones", at_least(0))
+      .option("--top-k", o.top_k, "N", "only the N most probable codes at each place; 0: all", at_least(0))
+      .option("--top-p", o.top_p, "X", "only the most probable codes that together reach this probability", share())
+      .option("--seed", o.seed, "N", "of the random numbers", at_least(0))
+      .option("--out", o.out, "FILE.png", "a grid of the pictures")
+      .flag("--json", o.json, "the last line on standard output is a JSON object");
+}
+
+void add_interpolate(App& app) {
+  static InterpolateFlags o;
+  app.command("interpolate", "What lies between two pictures", [] { return interpolate(o); })
+      .option("--model", o.model, "DIR", model_help)
+      .option("--from", o.from, "FILE", "a picture")
+      .option("--to", o.to, "FILE", "another one")
+      .option("--steps", o.steps, "N", "pictures in a row, both ends with them", from_to(2, 64))
+      .option("--out", o.out, "FILE.png", "the row");
+}
+
+}  // namespace qd
