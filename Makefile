@@ -84,8 +84,8 @@ peers: $(BIN)/bench ## the README's ratios to PyTorch, oneDNN and OpenBLAS, wher
 deps: ## install compiler and header packages with apt, or print their names
 	@sh apps/deps.sh
 
-demo: deps ## two minutes: fetch a free Chinese text, find its words, train a language model on it, print what it writes
-	@$(MAKE) $(BIN)/lm $(BIN)/words
+demo: deps ## three minutes: fetch a free Chinese text, find its words, train a language model on it, and an auto-encoder on drawn faces
+	@$(MAKE) $(BIN)/lm $(BIN)/words $(BIN)/vqvae
 	@sh apps/demo.sh
 
 SOURCES := $(wildcard */*.h */*.cpp */*/*.h */*/*.cpp */*/*.inl)

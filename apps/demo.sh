@@ -1,8 +1,9 @@
 #!/bin/sh
-# The demo: a free Chinese text (Debian's fortunes-zh: proverbs, poems of Tang and Song), a small language model, about two minutes.
+# The demo: a free Chinese text (Debian's fortunes-zh: proverbs, poems of Tang and Song), a small language model, and a small auto-encoder for
+# drawn faces: about three minutes.
 #   DEMO_SECONDS=20 sh apps/demo.sh     trains for a shorter time
 #   DEMO_OFFLINE=1 sh apps/demo.sh      fetches nothing: the project's own sources are the text
-# Run from the root of the project, after `make bin/lm bin/words`. What is fetched stays in build/demo.
+# Run from the root of the project, after `make bin/lm bin/words bin/vqvae`. What is fetched stays in build/demo.
 set -eu
 
 bin=${BIN:-bin}
@@ -73,3 +74,9 @@ echo "demo: more of it:"
 echo "  $bin/lm sample --model $run --prompt \"$prompt\" --samples 3"
 echo "  $bin/lm train --resume $run --max-seconds $((seconds * 5))"
 [ "$prompt" != 春 ] || echo "  echo 春眠不觉晓 | $bin/words segment --dict $cache/words.txt"
+echo
+number=1
+while faces=runs/demo-faces-$(printf %03d $number) && [ -e "$faces" ]; do number=$((number + 1)); done
+echo "demo: an auto-encoder learns to draw faces from 64 codes each, for $(((seconds + 1) / 2)) seconds; val_psnr is how near it comes, in dB"
+"$bin/vqvae" train --size 32 --width 64 --codes 256 --dim 32 --max-seconds "$(((seconds + 1) / 2))" --eval-every 15s --val-fraction 0.02 --out "$faces"
+echo "demo: faces and what their codes give: $faces/report.html"

@@ -1,6 +1,7 @@
 #include "data/picture.h"
 
 #include <algorithm>
+#include <cctype>
 #include <climits>
 #include <cmath>
 #include <cstring>
@@ -44,7 +45,7 @@ JpegFacts jpeg_facts(std::string_view file) {
   JpegFacts facts;
   const auto byte = [&](size_t at) { return static_cast<unsigned char>(file[at]); };
   size_t at = 2;
-  while (at + 4 <= file.size()) {
+  while (at + 2 <= file.size()) {
     if (byte(at) != 0xFF) {   // entropy-coded data, or dirt: on to the next marker
       ++at;
       continue;
@@ -57,6 +58,8 @@ JpegFacts jpeg_facts(std::string_view file) {
     } else if (marker == 0xD9) {
       facts.ends = true;
       return facts;
+    } else if (at + 4 > file.size()) {
+      break;
     } else {
       const size_t length = static_cast<size_t>(byte(at + 2)) << 8 | byte(at + 3);
       const bool is_frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
@@ -64,8 +67,43 @@ JpegFacts jpeg_facts(std::string_view file) {
       at += 2 + std::max<size_t>(length, 2);
     }
   }
-  facts.ends = at + 2 <= file.size() && byte(at) == 0xFF && byte(at + 1) == 0xD9;
   return facts;
+}
+
+// Of formats whose pixels are simply there stb takes what lies behind the end for black. How many bytes a whole file has at least; 0: stb
+// itself notices (PNG, JPEG), or the header makes no sense, which it will say.
+size_t least_size(std::string_view file, size_t width, size_t height) {
+  const auto number = [&](size_t at, size_t bytes) {   // lowest byte first
+    size_t value = 0;
+    for (size_t i = 0; i < bytes && at + i < file.size(); ++i) value |= static_cast<size_t>(static_cast<unsigned char>(file[at + i])) << 8 * i;
+    return value;
+  };
+  if (file.starts_with("\xFF\xD8") || file.starts_with("\x89PNG")) return 0;
+  if (file.starts_with("BM")) {
+    const bool old = number(14, 4) == 12;
+    const size_t bits = number(old ? 24 : 28, 2), compression = old ? 0 : number(30, 4);
+    return compression == 0 || compression == 3 ? number(10, 4) + (width * bits + 31) / 32 * 4 * height : 0;
+  }
+  if (file.starts_with("P5") || file.starts_with("P6")) {
+    size_t at = 2, most = 0;   // behind three numbers, with white space and comments around, and one more character
+    for (int i = 0; i < 3; ++i) {
+      while (at < file.size() && (std::isspace(static_cast<unsigned char>(file[at])) || file[at] == '#'))
+        at = file[at] == '#' ? std::min(file.find_first_of("\r\n", at), file.size()) : at + 1;
+      for (most = 0; at < file.size() && std::isdigit(static_cast<unsigned char>(file[at])); ++at) most = std::min<size_t>(most * 10 + number(at, 1) - '0', 1 << 20);
+    }
+    return at + 1 + width * height * (file[1] == '6' ? 3 : 1) * (most > 255 ? 2 : 1);
+  }
+  // TGA: its header, a name, a palette, then pixels, or runs of them.
+  const size_t kind = number(2, 1), bytes = (number(16, 1) + 7) / 8;
+  size_t at = 18 + number(0, 1) + (number(1, 1) == 1 ? number(5, 2) * ((number(7, 1) + 7) / 8) : 0);
+  if (kind < 8) return at + width * height * bytes;
+  for (size_t pixels = 0; pixels < width * height;) {
+    if (at >= file.size()) return at + 1;
+    const size_t head = number(at, 1), count = (head & 0x7F) + 1;
+    pixels += count;
+    at += 1 + bytes * (head & 0x80 ? 1 : count);
+  }
+  return at;
 }
 
 // Weights of the source pixels of one target pixel, in fixed point.
@@ -101,7 +139,7 @@ std::vector<Taps> triangle(int64_t from, int64_t to) {
   return taps;
 }
 
-uint8_t to_byte(int64_t sum) { return static_cast<uint8_t>(std::clamp<int64_t>(sum >> precision, 0, 255)); }
+uint8_t to_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> precision, 0, 255)); }   // 255 * 2^22 fits
 
 }  // namespace
 
@@ -121,6 +159,8 @@ Picture decode_picture(std::string_view file, const std::string& name) {
            str("expected a picture, this is none (", stbi_failure_reason(), ")"), hint);
   QD_CHECK(int64_t{width} * height <= most_pixels, name,
            str("expected at most ", most_pixels, " pixels, got ", width, " x ", height), "make it smaller first");
+  QD_CHECK(file.size() >= least_size(file, static_cast<size_t>(width), static_cast<size_t>(height)), name,
+           str("expected a whole picture of ", width, " x ", height, ", got ", file.size(), " bytes"), "the file was cut off: copy it again");
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(data, size, &width, &height, &channels, 0), stbi_image_free);
   QD_CHECK(pixels != nullptr, name, str("expected a whole picture, this one is damaged (", stbi_failure_reason(), ")"), "copy it again");
   Picture picture{width, height, {}};
@@ -153,7 +193,7 @@ Picture center_crop(const Picture& picture, int64_t side, const std::string& nam
 Picture resize(const Picture& picture, int64_t width, int64_t height) {
   QD_CHECK(width > 0 && height > 0 && width * height <= most_pixels && !picture.empty(), "resize",
            str("expected sizes above 0, got ", picture.width, " x ", picture.height, " to ", width, " x ", height));
-  constexpr int64_t half = int64_t{1} << (precision - 1);
+  constexpr int32_t half = 1 << (precision - 1);
   Picture across{width, picture.height, {}};
   if (width == picture.width) {
     across.bytes = picture.bytes;
@@ -165,10 +205,10 @@ Picture resize(const Picture& picture, int64_t width, int64_t height) {
       uint8_t* to = across.bytes.data() + y * width * 3;
       for (const Taps& t : taps) {
         const uint8_t* p = from + t.first * 3;
-        int64_t sum[3] = {half, half, half};
+        int32_t sum[3] = {half, half, half};
         for (const int32_t w : t.weights)
-          for (int64_t& s : sum) s += int64_t{w} * *p++;
-        for (const int64_t s : sum) *to++ = to_byte(s);
+          for (int32_t& s : sum) s += w * *p++;
+        for (const int32_t s : sum) *to++ = to_byte(s);
       }
     }
   }
@@ -176,15 +216,15 @@ Picture resize(const Picture& picture, int64_t width, int64_t height) {
   Picture out{width, height, {}};
   out.bytes.resize(static_cast<size_t>(width * height * 3));
   const std::vector<Taps> taps = triangle(picture.height, height);
-  std::vector<int64_t> sums(static_cast<size_t>(width * 3));
+  std::vector<int32_t> sums(static_cast<size_t>(width * 3));
   for (int64_t y = 0; y < height; ++y) {
     const Taps& t = taps[static_cast<size_t>(y)];
     std::fill(sums.begin(), sums.end(), half);
     const uint8_t* p = across.bytes.data() + t.first * width * 3;
     for (const int32_t w : t.weights)
-      for (int64_t& s : sums) s += int64_t{w} * *p++;
+      for (int32_t& s : sums) s += w * *p++;
     uint8_t* to = out.bytes.data() + y * width * 3;
-    for (const int64_t s : sums) *to++ = to_byte(s);
+    for (const int32_t s : sums) *to++ = to_byte(s);
   }
   return out;
 }

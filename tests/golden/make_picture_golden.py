@@ -65,6 +65,7 @@ def main():
         "grey.pgm": (file_of(grey, "PPM"), grey.convert("RGB"), 0),
         "rgb.ppm": (file_of(colour, "PPM"), colour, 0),
         "rgb.tga": (file_of(colour, "TGA"), colour, 0),
+        "runs.tga": (file_of(colour, "TGA", compression="tga_rle"), colour, 0),
         "rgb.jpg": (file_of(smooth, "JPEG", quality=90, subsampling=0), None, 3),
         "progressive.jpg": (file_of(smooth, "JPEG", quality=90, progressive=True, subsampling=0), None, 3),
         "grey.jpg": (file_of(smooth.convert("L"), "JPEG", quality=90), None, 3),
