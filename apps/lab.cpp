@@ -7,5 +7,6 @@ int main(int argc, char** argv) {
   qd::App app("lab", "Laboratories: the claims of a post, measured again, with a verdict for each.");
   qd::add_wordcount(app);
   qd::add_words(app);
+  qd::add_vqvae(app);
   return app.run(argc, argv);
 }

@@ -139,6 +139,10 @@ std::vector<Taps> triangle(int64_t from, int64_t to) {
   return taps;
 }
 
+void append_to(void* text, void* data, int size) {
+  static_cast<std::string*>(text)->append(static_cast<const char*>(data), static_cast<size_t>(size));
+}
+
 uint8_t to_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> precision, 0, 255)); }   // 255 * 2^22 fits
 
 }  // namespace
@@ -232,12 +236,18 @@ Picture resize(const Picture& picture, int64_t width, int64_t height) {
 std::string png_bytes(const Picture& picture) {
   QD_CHECK(!picture.empty(), "png", "expected a picture, got none");
   std::string bytes;
-  const auto append = [](void* to, void* data, int size) {
-    static_cast<std::string*>(to)->append(static_cast<const char*>(data), static_cast<size_t>(size));
-  };
-  const int wrote = stbi_write_png_to_func(append, &bytes, static_cast<int>(picture.width), static_cast<int>(picture.height), 3,
+  const int wrote = stbi_write_png_to_func(append_to, &bytes, static_cast<int>(picture.width), static_cast<int>(picture.height), 3,
                                            picture.bytes.data(), static_cast<int>(picture.width * 3));
   QD_CHECK(wrote != 0, "png", "expected enough memory for a picture");
+  return bytes;
+}
+
+std::string jpeg_bytes(const Picture& picture, int quality) {
+  QD_CHECK(!picture.empty() && quality >= 1 && quality <= 100, "jpeg", str("expected a picture and a quality from 1 to 100, got ", quality));
+  std::string bytes;
+  const int wrote = stbi_write_jpg_to_func(append_to, &bytes, static_cast<int>(picture.width), static_cast<int>(picture.height), 3,
+                                           picture.bytes.data(), quality);
+  QD_CHECK(wrote != 0, "jpeg", "expected enough memory for a picture");
   return bytes;
 }
 

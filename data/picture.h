@@ -34,6 +34,7 @@ Picture resize(const Picture& picture, int64_t width, int64_t height);
 
 void write_png(const std::string& path, const Picture& picture);   // whole or not at all
 std::string png_bytes(const Picture& picture);
+std::string jpeg_bytes(const Picture& picture, int quality);   // 1 to 100, as stb writes it
 
 // Pictures of one size, `columns` in a row, `gap` white pixels between them.
 Picture grid(std::span<const Picture> pictures, int64_t columns, int64_t gap = 2);

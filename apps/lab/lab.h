@@ -51,5 +51,6 @@ struct Laboratory {
 
 void add_wordcount(App& app);
 void add_words(App& app);
+void add_vqvae(App& app);
 
 }  // namespace qd

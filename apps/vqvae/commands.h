@@ -47,12 +47,12 @@ struct PictureScore {
   std::vector<int64_t> counts;          // of codes
   int64_t codes_used() const;
 };
-// Of all readable ones among the pictures, 32 at a time. With `keep`, the first so many are kept beside their reconstructions.
+// Of all readable ones among the pictures, 32 at a time; fewer once a signal has asked to leave (core/signals.h). With `keep`, the first so many are kept beside their reconstructions.
 struct Kept {
   int64_t most = 0;
   std::vector<Picture> originals = {}, from_codes = {}, from_vectors = {};   // decoded from z_q, and from z without quantisation
 };
-PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep = nullptr);
+PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep = nullptr, bool with_ssim = false);
 double bits_per_pixel(const VQVAEConfig& config);   // of codes of one length
 
 }  // namespace qd

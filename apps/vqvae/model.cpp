@@ -10,6 +10,7 @@
 #include "core/json_file.h"
 #include "core/log.h"
 #include "core/safetensors.h"
+#include "core/signals.h"
 #include "data/cartoon_faces.h"
 #include "data/picture_scores.h"
 
@@ -105,12 +106,12 @@ double bits_per_pixel(const VQVAEConfig& c) {
   return std::ceil(std::log2(static_cast<double>(c.quantizer.codes))) / static_cast<double>(VQVAE::stride * VQVAE::stride);
 }
 
-PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep) {
+PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep, bool with_ssim) {
   constexpr int64_t batch = 32;
   const NoGrad off;
   PictureScore s;
   s.counts.resize(static_cast<size_t>(model.c.quantizer.codes));
-  for (int64_t begin = 0; begin < std::ssize(pictures); begin += batch) {
+  for (int64_t begin = 0; begin < std::ssize(pictures) && !interrupted(); begin += batch) {
     const auto some = std::span(pictures).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(batch, std::ssize(pictures) - begin)));
     const Tensor x = picture_batch(set, some);
     if (!x.defined()) continue;
@@ -122,8 +123,10 @@ PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<
     for (int64_t i = 0; i < x.dim(0); ++i) {
       const auto of = [&](const Tensor& t) { return std::span(t.data() + i * values, static_cast<size_t>(values)); };
       const double mse = picture_mse(of(y), of(x));
+      s.mse += mse, s.psnr += psnr(mse), ++s.pictures;
+      if (i >= kept && !with_ssim) continue;
       const Picture original = to_picture(x, i), decoded = to_picture(y, i);
-      s.mse += mse, s.psnr += psnr(mse), s.ssim += ssim(original, decoded), ++s.pictures;
+      if (with_ssim) s.ssim += ssim(original, decoded);
       if (i >= kept) continue;
       keep->originals.push_back(original), keep->from_codes.push_back(decoded);
       if (plain.defined()) keep->from_vectors.push_back(to_picture(plain, i));

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "apps/run.h"
@@ -10,9 +11,11 @@
 #include "core/autograd.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_file.h"
+#include "core/log.h"
 #include "core/random.h"
+#include "core/safetensors.h"
 #include "core/signals.h"
-#include "models/gpt_files.h"
 #include "models/prior.h"
 #include "nn/html.h"
 #include "nn/run_report.h"
@@ -23,8 +26,7 @@ namespace {
 struct PriorFlags {
   std::string model;
   std::vector<std::string> data;
-  std::string kind = "attention";
-  PriorOptions sizes;
+  PriorConfig sizes;
   TrainFlags train;
 };
 
@@ -33,13 +35,16 @@ Tensor codes_of(const VQVAE& model, const PictureSet& set, const std::vector<int
   const NoGrad off;
   const int64_t side = set.side() / VQVAE::stride;
   std::vector<int32_t> all;
+  Progress progress("encoding");
   for (size_t begin = 0; begin < pictures.size(); begin += 32) {
     const Tensor x = picture_batch(set, std::span(pictures).subspan(begin, std::min<size_t>(32, pictures.size() - begin)));
     if (!x.defined()) continue;
     const Tensor ids = model.encode(x);
     const auto values = ids.values<int32_t>();
     all.insert(all.end(), values.begin(), values.end());
+    progress.update(static_cast<double>(begin) / static_cast<double>(pictures.size()), "");
   }
+  progress.finish();
   QD_CHECK(!all.empty(), "--data", "expected pictures, none of them can be read");
   return tensor(all, {std::ssize(all) / (side * side), side, side});
 }
@@ -84,26 +89,49 @@ double histogram_bits(const Tensor& training, const Tensor& held_out, int64_t co
   return nats / std::numbers::ln2 / static_cast<double>(held_out.size());
 }
 
-double mean_bits(const GPT& prior, const Tensor& grids) {
+double mean_bits(const Prior& prior, const Tensor& grids) {
   const NoGrad off;
   double nats = 0;
   for (int64_t begin = 0; begin < grids.dim(0) && !interrupted(); begin += 16) {
     const Tensor some = grids.row_range(begin, std::min(grids.dim(0), begin + 16));
-    nats += prior_loss(prior, some).item() * static_cast<double>(some.dim(0));
+    nats += prior.loss(some).item() * static_cast<double>(some.dim(0));
   }
   return nats / std::numbers::ln2 / static_cast<double>(grids.dim(0));
 }
 
-// A prior belongs to the codebook that it was trained with.
-void write_owner(const std::string& folder, const std::string& fingerprint) { write_file(folder + "/codes.txt", fingerprint + "\n"); }
-void expect_owner(const std::string& folder, const PictureModel& m) {
-  QD_CHECK(read_file(folder + "/codes.txt") == m.fingerprint + "\n", folder, "expected a prior of this model's codes, this one learned those of another",
-           "train it again with bin/vqvae prior");
+// prior.json: the kind and the sizes, and whose codes they are.
+void write_prior_config(const std::string& folder, const PriorConfig& c, const std::string& fingerprint) {
+  const nlohmann::json file = {{"kind", c.kind},   {"codes", c.codes},   {"rows", c.rows},   {"columns", c.columns},      {"width", c.width},
+                               {"layers", c.layers}, {"heads", c.heads}, {"dropout", c.dropout}, {"model", fingerprint}};
+  write_file(folder + "/prior.json", file.dump(2) + "\n");
 }
 
-Picture new_pictures(const PictureModel& m, const GPT& prior, int64_t count, const SampleOptions& o) {
+// Throws Error: none, a damaged one, or one that learned the codes of another model.
+PriorConfig read_prior_config(const std::string& folder, const PictureModel& m) {
+  QD_CHECK(std::filesystem::exists(folder), folder, "expected a prior, there is none", "bin/vqvae prior trains one");
+  const std::string path = folder + "/prior.json";
+  const nlohmann::json file = read_json_object(path);
+  const char* hint = "is it what bin/vqvae prior made?";
+  const auto size = [&](const char* key) {
+    const bool fits = file.contains(key) && file[key].is_number_integer() && file[key] >= 1 && file[key] <= 1 << 20;
+    QD_CHECK(fits, path, str("expected '", key, "' to be a whole number from 1 to ", 1 << 20), hint);
+    return file[key].get<int64_t>();
+  };
+  QD_CHECK(file.contains("kind") && file["kind"].is_string() && file.contains("model") && file["model"].is_string(), path,
+           "expected 'kind' and 'model' to be texts", hint);
+  QD_CHECK(file["model"] == m.fingerprint, folder, "expected a prior of this model's codes, this one learned those of another", "train it again with bin/vqvae prior");
+  const PriorConfig c{.kind = file["kind"].get<std::string>(), .codes = size("codes"), .rows = size("rows"), .columns = size("columns"),
+                      .width = size("width"), .layers = size("layers"), .heads = size("heads"),
+                      .dropout = file.contains("dropout") && file["dropout"].is_number() ? file["dropout"].get<double>() : 0};
+  const int64_t side = m.pictures.size / VQVAE::stride;
+  QD_CHECK(c.codes == m.model->c.quantizer.codes && c.rows == side && c.columns == side, path,
+           str("expected ", side, " x ", side, " codes below ", m.model->c.quantizer.codes, ", got ", c.rows, " x ", c.columns, " below ", c.codes), hint);
+  return c;
+}
+
+Picture new_pictures(const PictureModel& m, const Prior& prior, int64_t count, const SampleOptions& o) {
   const NoGrad off;
-  const Tensor ids = sample_grids(prior, count, o);
+  const Tensor ids = prior.sample(count, o);
   std::vector<Picture> pictures;
   for (int64_t begin = 0; begin < count; begin += 32) {
     const Tensor y = m.model->decode(ids.row_range(begin, std::min(count, begin + 32)));
@@ -121,41 +149,40 @@ int prior(PriorFlags& o, const Command& command) {
   const auto set = open_pictures(o.data, m.pictures, faces_drawn, seed);
   const auto part = static_cast<int64_t>(std::llround(o.train.val_fraction * static_cast<double>(set->size())));
   const PictureSplit split = split_pictures(set->size(), std::max<int64_t>(part, 1), seed);
-  log(str("encoding ", set->size(), " pictures"));
   const Tensor training = codes_of(*m.model, *set, split.training), held_out = codes_of(*m.model, *set, split.held_out);
   note_broken(*set);
   const int64_t codes = m.model->c.quantizer.codes;
   const double histogram = histogram_bits(training, held_out, codes);
 
-  GPT model(prior_config(training.dim(1), training.dim(2), codes, o.sizes));
-  model.initialize(seed);
-  const auto optimizer = o.train.make_optimizer(model);
+  o.sizes.codes = codes, o.sizes.rows = training.dim(1), o.sizes.columns = training.dim(2);
+  Prior model(o.sizes);
+  model.module().initialize(seed);
+  const auto optimizer = o.train.make_optimizer(model.module());
   GridLoader grids(training, o.train.batch, seed);
   if (o.train.resume.empty() && o.train.out.empty()) o.train.out = o.model + "/prior";
   const std::string run = o.train.open_run("prior");
   TrainerOptions options = o.train.trainer();
   options.unit = "images", options.units = o.train.batch;
-  Trainer trainer(model, *optimizer, options, {.out = run, .parts = {{"loader", &grids}}});
-  trainer.loss = [&] { return prior_loss(model, grids.next()); };
+  Trainer trainer(model.module(), *optimizer, options, {.out = run, .parts = {{"loader", &grids}}});
+  trainer.loss = [&] { return model.loss(grids.next()); };
   trainer.evaluate = [&] {
     const double bits = mean_bits(model, held_out);
     return Values{{"val_loss", bits * std::numbers::ln2}, {"val_bits_per_code", bits}};
   };
   trainer.report = [&] {
     write_run_report(run, {.loss_unit = "nats per code",
-                           .figures = {{"parameters", with_commas(model.parameter_count())}, {"bits per code by how often each occurs", shown(histogram)}},
+                           .figures = {{"parameters", with_commas(model.module().parameter_count())}, {"bits per code by how often each occurs", shown(histogram)}},
                            .sections = [&](Report& page) {
                              page.section("New pictures").picture(png_bytes(new_pictures(m, model, 16, {.seed = seed})), "The first sixteen, none is picked.");
                            }});
   };
-  log(str(model.parameter_count(), " parameters, ", training.dim(0), " pictures to learn from, ", held_out.dim(0), " held out; the histogram of codes takes ",
+  log(str(model.module().parameter_count(), " parameters, ", training.dim(0), " pictures to learn from, ", held_out.dim(0), " held out; the histogram of codes takes ",
           shown(histogram), " bits per code; the run is in ", run));
   if (o.train.resumes()) {
-    expect_owner(run, m);
+    read_prior_config(run, m);
     trainer.resume();
   } else {
-    write_config(run, model.c);
-    write_owner(run, m.fingerprint);
+    write_prior_config(run, model.c, m.fingerprint);
   }
   write_file(run + "/run.json", command.run_file());
   const TrainResult result = trainer();
@@ -175,11 +202,10 @@ int sample(const SampleFlags& o) {
   const auto start = std::chrono::steady_clock::now();
   const PictureModel m = load_picture_model(o.model);
   const std::string folder = o.prior.empty() ? o.model + "/prior" : o.prior;
-  QD_CHECK(std::filesystem::exists(folder), folder, "expected a prior, there is none", "bin/vqvae prior trains one");
-  expect_owner(folder, m);
-  const auto model = load_gpt(folder, read_config(folder));
-  model->evaluate();
-  write_png(o.out, new_pictures(m, *model, o.count, {.temperature = o.temperature, .top_p = o.top_p, .top_k = o.top_k, .seed = static_cast<uint64_t>(o.seed)}));
+  Prior prior(read_prior_config(folder, m));
+  prior.module().load(read_safetensors(folder + "/model.safetensors"));
+  prior.module().evaluate();
+  write_png(o.out, new_pictures(m, prior, o.count, {.temperature = o.temperature, .top_p = o.top_p, .top_k = o.top_k, .seed = static_cast<uint64_t>(o.seed)}));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   log(str(o.count, " pictures in ", shown(seconds), " s: ", o.out));
   if (o.json) print_json({{"pictures", o.count}, {"seconds", seconds}});
@@ -220,7 +246,8 @@ void add_prior(App& app) {
   command = &app.command("prior", "Learn what grids of codes are probable, from pictures", [] { return prior(o, *command); });
   command->option("--model", o.model, "DIR", model_help)
       .option("--data", o.data, "DIR...|faces", "the pictures that the model was trained on")
-      .choice("--kind", o.kind, {"attention"}, "a causal transformer with a vector for each row and each column");
+      .choice("--kind", o.sizes.kind, {"attention", "pixelcnn"},
+              "a causal transformer with a vector for each row and each column; gated convolutions");
   command->group("Model")
       .option("--width", o.sizes.width, "N", "channels", from_to(1, 1 << 14))
       .option("--layers", o.sizes.layers, "N", "blocks", from_to(1, 1 << 10))

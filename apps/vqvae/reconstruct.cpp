@@ -51,7 +51,7 @@ int reconstruct(const CodeOptions& o) {
   std::iota(pictures.begin(), pictures.end(), 0);
   const bool one_file = o.out.ends_with(".png");
   Kept kept{.most = one_file ? 64 : std::ssize(pictures)};
-  const PictureScore s = score(*m.model, *set, pictures, &kept);
+  const PictureScore s = score(*m.model, *set, pictures, &kept, true);
   note_broken(*set);
   if (one_file) {
     std::vector<Picture> pairs;

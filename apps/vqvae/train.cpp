@@ -7,6 +7,7 @@
 #include "apps/vqvae/commands.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "data/picture_scores.h"
 #include "nn/html.h"
 #include "nn/run_report.h"
 
@@ -50,6 +51,23 @@ Picture usage_of(const std::vector<int64_t>& counts) {
       for (const uint8_t value : {is_code && !used ? uint8_t{200} : light, light, light}) p.bytes.push_back(value);
     }
   return p;
+}
+
+// Bits per pixel of JPEG files, headers and all, at the lowest quality that is as near to the pictures on average; 0: none is.
+double jpeg_bits(const std::vector<Picture>& pictures, double wanted) {
+  for (int quality = 5; quality <= 100; quality += 5) {
+    double bytes = 0, near = 0;
+    for (const Picture& p : pictures) {
+      const std::string file = jpeg_bytes(p, quality);
+      const Picture back = decode_picture(file, "jpeg");
+      double squares = 0;
+      for (size_t i = 0; i < p.bytes.size(); ++i) squares += std::pow((p.bytes[i] - back.bytes[i]) / 255.0, 2);
+      near += psnr(squares / static_cast<double>(p.bytes.size())) / static_cast<double>(pictures.size());
+      bytes += static_cast<double>(file.size());
+    }
+    if (near >= wanted) return 8 * bytes / static_cast<double>(std::ssize(pictures) * pictures[0].width * pictures[0].height);
+  }
+  return 0;
 }
 
 int train(TrainOptions& o, const Command& command) {
@@ -100,8 +118,11 @@ int train(TrainOptions& o, const Command& command) {
     Kept kept{.most = 16};
     const auto& shown_pictures = split.held_out.empty() ? split.training : split.held_out;
     const PictureScore s = score(model, held_out, {shown_pictures.begin(), shown_pictures.begin() + std::min<int64_t>(64, std::ssize(shown_pictures))}, &kept);
+    const double jpeg = kept.originals.empty() ? 0 : jpeg_bits(kept.originals, s.psnr);
     write_run_report(run, {.loss_unit = "mean squares, values from -1 to 1",
-                           .figures = {{"parameters", with_commas(model.parameter_count())},
+                           .figures = {{"PSNR of held-out pictures", str(shown(s.psnr), " dB")},
+                                       {"JPEG of the same PSNR", jpeg > 0 ? shown(jpeg) : "none", "bits per pixel, whole files"},
+                                       {"parameters", with_commas(model.parameter_count())},
                                        {"bits per pixel", shown(bits_per_pixel(o.model)), str("a picture is ", with_commas(o.pictures.size * o.pictures.size / 16), " codes")}},
                            .sections = [&](Report& page) {
                              if (kept.originals.empty()) return;

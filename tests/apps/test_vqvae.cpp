@@ -76,6 +76,8 @@ TEST_CASE("vqvae: a prior learns the codes, goes on where it was, and gives new 
   const auto learned = at.json(with({"--steps", "6"}));
   CHECK(learned["val_bits_per_code"].get<double>() > 0);
   CHECK(learned["histogram_bits_per_code"].get<double>() > 0);
+  CHECK(at.run(with({"--steps", "3", "--kind", "pixelcnn", "--out", "cnn"})).status == 0);
+  CHECK(at.vqvae({"sample", "--model", "run", "--prior", "cnn", "--count", "4", "--out", "cnn.png"}).status == 0);
   CHECK(at.run(with({"--steps", "4", "--out", "parts"})).status == 0);
   CHECK(at.vqvae({"prior", "--resume", "parts", "--steps", "6"}).status == 0);
   CHECK(at.run({"inspect", "run/prior/model.safetensors", "--against", "parts/model.safetensors"}).out.find("largest difference is 0") != std::string::npos);

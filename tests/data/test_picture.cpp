@@ -9,6 +9,7 @@
 
 #include "core/file.h"
 #include "core/random.h"
+#include "data/picture_scores.h"
 #include "tests/errors.h"
 #include "tests/root.h"
 #include "tests/temp_dir.h"
@@ -136,4 +137,25 @@ TEST_CASE("picture: PNG files come back, grids have gaps") {
   CHECK(g.bytes[static_cast<size_t>((4 * 11 + 6) * 3)] == 255);           // nothing beside it
   const std::vector<Picture> uneven = {a, pattern(4, 3)};
   CHECK(has(message_of([&] { grid(uneven, 2); }), "expected pictures of 5 x 3, got 4 x 3"));
+}
+
+TEST_CASE("picture: scores of pictures are those of their definitions") {
+  const Picture a = pattern(24, 20);
+  CHECK(ssim(a, a) == doctest::Approx(1));
+  Picture b = a;
+  for (uint8_t& byte : b.bytes) byte = static_cast<uint8_t>(byte / 2);
+  CHECK(ssim(a, b) < 0.95);
+  CHECK(ssim(a, b) == doctest::Approx(ssim(b, a)));
+  Picture flat = a, lighter = a;   // without any structure only the brightness counts: (2 m n + c) / (m^2 + n^2 + c)
+  std::fill(flat.bytes.begin(), flat.bytes.end(), uint8_t{100});
+  std::fill(lighter.bytes.begin(), lighter.bytes.end(), uint8_t{150});
+  CHECK(ssim(flat, lighter) == doctest::Approx((2.0 * 100 * 150 + 6.5025) / (100 * 100 + 150 * 150 + 6.5025)));
+  CHECK(has(message_of([&] { ssim(a, pattern(20, 24)); }), "expected pictures of one size"));
+  const std::vector<float> x = {-1, 0, 1}, y = {-3, 0.5f, 1};
+  CHECK(picture_mse(x, y) == doctest::Approx(0.0625 / 3));   // values outside count as the nearest inside
+  CHECK(psnr(0.01) == doctest::Approx(20));
+  CHECK(psnr(0) == 100);
+  const std::string jpeg = jpeg_bytes(a, 95);
+  CHECK(decode_picture(jpeg, "jpeg").width == 24);
+  CHECK(jpeg_bytes(a, 10).size() < jpeg.size());
 }
