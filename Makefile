@@ -61,7 +61,7 @@ $(BUILD)/test: $(call obj,$(TEST_SRC)) $(SHARED:%=$(BUILD)/apps/%.o) $(LIB)
 test: all ## build and run all tests
 	$(BUILD)/test
 
-SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE := -fsanitize=address,undefined -fno-sanitize=nonnull-attribute -fno-sanitize-recover=all# stb copies nothing to nowhere
 asan: ## the tests with address and undefined-behaviour sanitizers, without the slow ones
 	$(MAKE) BUILD=build/asan BIN=build/asan/bin CXXFLAGS="-O1 -g1 $(SANITIZE)" FLAGS_tests="-O1 -fno-sanitize=undefined" all
 	export QD_BUILD=build/asan QD_BIN=build/asan/bin; build/asan/test -tse=slow -sf="tests/core/*" & core=$$!; \

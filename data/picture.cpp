@@ -34,11 +34,11 @@
 namespace qd {
 namespace {
 
-// What stb does not say about a JPEG: how many components it has, and whether its end is there. A file that was cut off would decode to
-// a picture with a grey rest.
+// What stb does not look at in a JPEG: how many components it has, whether its end is there (a file that was cut off would decode to a picture
+// with a grey rest), and whether its Huffman tables have at most 256 codes (with more it writes behind an array).
 struct JpegFacts {
   int components = 0;
-  bool ends = false;
+  bool ends = false, tables_fit = true;
 };
 
 JpegFacts jpeg_facts(std::string_view file) {
@@ -64,6 +64,12 @@ JpegFacts jpeg_facts(std::string_view file) {
       const size_t length = static_cast<size_t>(byte(at + 2)) << 8 | byte(at + 3);
       const bool is_frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
       if (is_frame && at + 9 < file.size()) facts.components = byte(at + 9);
+      for (size_t table = at + 4, end = at + 2 + length; marker == 0xC4 && table < end && table + 17 <= file.size();) {
+        size_t codes = 0;
+        for (size_t i = 1; i <= 16; ++i) codes += byte(table + i);
+        facts.tables_fit = facts.tables_fit && codes <= 256;
+        table += 17 + codes;
+      }
       at += 2 + std::max<size_t>(length, 2);
     }
   }
@@ -156,6 +162,7 @@ Picture decode_picture(std::string_view file, const std::string& name) {
   if (file.starts_with("\xFF\xD8")) {
     const JpegFacts facts = jpeg_facts(file);
     QD_CHECK(facts.components != 4, name, "expected grey or three colours, the JPEG has four (CMYK)", "convert it to RGB");
+    QD_CHECK(facts.tables_fit, name, "expected Huffman tables of at most 256 codes, the JPEG has a longer one", "the file is damaged: copy it again");
     QD_CHECK(facts.ends, name, "expected a whole JPEG, its end is missing", "the file was cut off: copy it again");
   }
   int width = 0, height = 0, channels = 0;

@@ -15,7 +15,7 @@ namespace qd {
 namespace {
 
 constexpr size_t shards = 64;   // of a table, by hash
-constexpr size_t part_size = 1 << 17;
+constexpr size_t part_size = 1 << 15;
 constexpr uint32_t codes = 0x110000;
 
 std::string repaired(std::string_view text) {
@@ -138,14 +138,17 @@ void WordCounter::count(Worker& worker, std::string_view text) {
     auto& [words, hashes] = worker.pending;
     hashes.resize(words.size());
     for (size_t i = 0; i < words.size() + ahead; ++i) {
-      if (i < words.size()) hashes[i] = WordTable::hash_of(words[i]), table(hashes[i]).prefetch(hashes[i]);
+      if (i < words.size()) {
+        if (words[i].size() == 1 && static_cast<unsigned char>(words[i][0]) >= 0x80) [[unlikely]] words[i] = "\uFFFD", ++worker.broken_bytes;
+        hashes[i] = WordTable::hash_of(words[i]), table(hashes[i]).prefetch(hashes[i]);
+      }
       if (i >= ahead) table(hashes[i - ahead]).add(words[i - ahead], 1, hashes[i - ahead]);
     }
     worker.total += std::ssize(words);
     words.clear();
   };
   std::string whole;
-  if (const size_t broken = count_invalid_utf8(text); broken > 0) {
+  if (const size_t broken = options_.splits_broken ? 0 : count_invalid_utf8(text); broken > 0) {
     worker.broken_bytes += static_cast<int64_t>(broken);
     whole = repaired(text);
     text = whole;

@@ -26,6 +26,7 @@ struct CountOptions {
   int64_t memory = 0;     // bytes that tables may take before they go to a temporary file; 0: no limit
   // The words of a text without line ends, appended; each a part of the text, none empty.
   std::function<void(std::string_view text, std::vector<std::string_view>& words)> split;
+  bool splits_broken = false;   // it makes every byte that is not UTF-8 a word; otherwise texts are repaired before it sees them
   Boundary boundary;   // where a text can be cut without changing words
 };
 

@@ -17,6 +17,7 @@ enum class PictureNet { paper, post };
 
 struct VQVAEConfig {
   PictureNet net = PictureNet::paper;
+  int64_t levels = 1;   // 2: a coarse grid of codes beside the fine one (models/vqvae2.h)
   int64_t channels = 3;
   int64_t width = 128, residual_width = 32, residual_blocks = 2;
   QuantizerConfig quantizer = {};
@@ -52,7 +53,8 @@ struct Encoder : Half {
   Conv2d conv_4{*this, "conv_4", c.width, code_width, 1};
 
   // x (B, H, W, channels) -> z (B, h, w, D)
-  Tensor operator()(const Tensor& x) override {
+  Tensor operator()(const Tensor& x) override { return vectors(x); }
+  Tensor vectors(const Tensor& x) const {
     Tensor y = conv_1(x, {.activation = Activation::relu});     // (B, H/2, W/2, C/2)
     y = conv_2(y, {.activation = Activation::relu});            // (B, h, w, C)
     y = conv_3(y);
@@ -72,8 +74,9 @@ struct Decoder : Half {
   ConvTranspose2d conv_3{*this, "conv_3", c.width / 2, c.channels, 4, {.shape = {.stride = 2, .padding = 1}}};
 
   // q (B, h, w, D) -> (B, H, W, channels)
-  Tensor operator()(const Tensor& q) override {
-    Tensor y = conv_1(q);
+  Tensor operator()(const Tensor& q) override { return rest(conv_1(q)); }
+  // y (B, h, w, C): what conv_1 gives
+  Tensor rest(Tensor y) const {
     for (int64_t i = 0; i < residual.size(); ++i) y = residual[i](y);
     y = conv_2(relu(y), {.activation = Activation::relu});
     return conv_3(y);
@@ -137,13 +140,26 @@ struct PostDecoder : Half {
   }
 };
 
-struct VQVAE : Module {
-  explicit VQVAE(const VQVAEConfig& config) : c(config) {}
+// A picture's codes: one grid (B, h, w), or two, the coarse one first.
+using Codes = std::vector<Tensor>;
+
+// What turns pictures into codes and back, however many grids there are.
+struct PictureCoder : Module {
+  explicit PictureCoder(const VQVAEConfig& config) : c(config) {}
   const VQVAEConfig c;
+
+  virtual Tensor loss(const Tensor& x) = 0;                      // x (B, H, W, channels), H and W multiples of the largest stride
+  virtual Codes codes_of(const Tensor& x) const = 0;
+  virtual Tensor picture_of(const Codes& codes) const = 0;       // (B, H, W, channels)
+  virtual Tensor unquantised(const Tensor& x) const = 0;         // what the decoder makes of the vectors themselves
+  virtual std::vector<int64_t> strides() const = 0;              // pixels of a code each way, of every grid
+};
+std::unique_ptr<PictureCoder> make_picture_coder(const VQVAEConfig& config);   // throws Error: impossible sizes
+
+struct VQVAE : PictureCoder {
+  explicit VQVAE(const VQVAEConfig& config) : PictureCoder(config) {}
   std::unique_ptr<Quantizer> codebook = make_quantizer(*this, "codebook", c.quantizer);
   std::unique_ptr<Half> encoder = make<Encoder, PostEncoder>("encoder"), decoder = make<Decoder, PostDecoder>("decoder");
-
-  static constexpr int64_t stride = 4;   // pixels of a code, each way
 
   Tensor encode(const Tensor& x) const { return codebook->encode((*encoder)(x)); }         // (B, H, W, channels) -> ids (B, h, w)
   Tensor decode(const Tensor& ids) const { return (*decoder)(codebook->decode(ids)); }     // and back
@@ -158,6 +174,12 @@ struct VQVAE : Module {
     const Tensor picture = mse((*decoder)(r.q), x);
     return {r.loss.defined() ? picture + r.loss : picture, picture, r.loss, r.ids};
   }
+
+  Tensor loss(const Tensor& x) override { return losses(x).total; }
+  Codes codes_of(const Tensor& x) const override { return {encode(x)}; }
+  Tensor picture_of(const Codes& codes) const override { return decode(codes[0]); }
+  Tensor unquantised(const Tensor& x) const override { return (*decoder)((*encoder)(x)); }
+  std::vector<int64_t> strides() const override { return {4}; }
 
  private:
   template <class Paper, class Post>

@@ -30,7 +30,7 @@ struct PictureOptions {
 // A model with its config.json, in evaluation mode. Throws Error: a missing or damaged file, sizes that do not fit.
 struct PictureModel {
   PictureOptions pictures;
-  std::unique_ptr<VQVAE> model;
+  std::unique_ptr<PictureCoder> model;
   std::string fingerprint;   // of the weights that turn codes into pictures
 };
 void write_config(const std::string& folder, const VQVAEConfig& config, const PictureOptions& pictures);
@@ -44,15 +44,18 @@ void note_broken(const PictureSet& set);   // once, with the first few names
 struct PictureScore {
   int64_t pictures = 0;
   double psnr = 0, mse = 0, ssim = 0;   // means over pictures; mse of values from 0 to 1
-  std::vector<int64_t> counts;          // of codes
-  int64_t codes_used() const;
+  std::vector<std::vector<int64_t>> counts;   // of the codes of each grid
+  int64_t codes_used() const;                 // of all grids
+  double perplexity() const;                  // of the finest one
 };
 // Of all readable ones among the pictures, 32 at a time; fewer once a signal has asked to leave (core/signals.h). With `keep`, the first so many are kept beside their reconstructions.
 struct Kept {
   int64_t most = 0;
   std::vector<Picture> originals = {}, from_codes = {}, from_vectors = {};   // decoded from z_q, and from z without quantisation
 };
-PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep = nullptr, bool with_ssim = false);
-double bits_per_pixel(const VQVAEConfig& config);   // of codes of one length
+PictureScore score(const PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep = nullptr, bool with_ssim = false);
+double bits_per_pixel(const PictureCoder& model);   // of codes of one length
+int64_t cells_of(const PictureCoder& model, int64_t size);   // codes of a picture of size x size
+int64_t largest_stride(const VQVAEConfig& config);           // a picture's side is a multiple of it
 
 }  // namespace qd

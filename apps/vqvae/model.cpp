@@ -19,12 +19,12 @@ namespace {
 
 using nlohmann::json;
 
-std::string fingerprint_of(VQVAE& model) {
+std::string fingerprint_of(PictureCoder& model) {
   State state;
   model.save(state);
   uint64_t hash = 0;
   for (const auto& [name, tensor] : state.tensors) {
-    if (name.starts_with("encoder.")) continue;
+    if (name.starts_with("encoder")) continue;
     const std::string_view bytes(reinterpret_cast<const char*>(tensor.data()), static_cast<size_t>(tensor.size()) * sizeof(float));
     hash = (hash ^ stream_of(name) ^ stream_of(bytes)) * 0x9E3779B97F4A7C15;
   }
@@ -36,6 +36,7 @@ std::string fingerprint_of(VQVAE& model) {
 void write_config(const std::string& folder, const VQVAEConfig& c, const PictureOptions& pictures) {
   const json config = {{"model_type", "qiudao-vqvae"},
                        {"net", c.net == PictureNet::post ? "post" : "paper"},
+                       {"levels", c.levels},
                        {"size", pictures.size},
                        {"crop", pictures.crop},
                        {"width", c.width},
@@ -58,9 +59,9 @@ PictureModel load_picture_model(const std::string& folder) {
     QD_CHECK(config.contains(key) && config[key].is_string(), path, str("expected '", key, "' to be a text"), hint);
     return config[key].get<std::string>();
   };
-  const auto size = [&](const char* key, int64_t least) {
-    const bool fits = config.contains(key) && config[key].is_number_integer() && config[key] >= least && config[key] <= 1 << 20;
-    QD_CHECK(fits, path, str("expected '", key, "' to be a whole number from ", least, " to ", 1 << 20), hint);
+  const auto size = [&](const char* key, int64_t least, int64_t most) {
+    const bool fits = config.contains(key) && config[key].is_number_integer() && config[key] >= least && config[key] <= most;
+    QD_CHECK(fits, path, str("expected '", key, "' to be a whole number from ", least, " to ", most), hint);
     return config[key].get<int64_t>();
   };
   const auto real = [&](const char* key) {
@@ -68,19 +69,22 @@ PictureModel load_picture_model(const std::string& folder) {
     return config[key].get<float>();
   };
   QD_CHECK(config.contains("model_type") && config["model_type"] == "qiudao-vqvae", path, "expected 'model_type' to be 'qiudao-vqvae'", hint);
-  PictureModel m{.pictures = {.size = size("size", VQVAE::stride), .crop = size("crop", 0)}, .model = nullptr, .fingerprint = {}};
+  PictureModel m{.pictures = {.size = size("size", 4, 1024), .crop = size("crop", 0, 1 << 14)}, .model = nullptr, .fingerprint = {}};
   const std::string net = text("net");
   QD_CHECK(net == "paper" || net == "post", path, "expected 'net' to be paper or post, got '" + printable(net.substr(0, 100)) + "'", hint);
-  m.model = std::make_unique<VQVAE>(VQVAEConfig{.net = net == "post" ? PictureNet::post : PictureNet::paper,
-                                                .width = size("width", 2),
-                                                .residual_width = size("residual_width", 1),
-                                                .residual_blocks = size("residual_blocks", 0),
+  m.model = make_picture_coder(VQVAEConfig{.net = net == "post" ? PictureNet::post : PictureNet::paper,
+                                           .levels = size("levels", 1, 2),
+                                           .width = size("width", 2, 4096),
+                                                .residual_width = size("residual_width", 1, 4096),
+                                                .residual_blocks = size("residual_blocks", 0, 64),
                                                 .quantizer = {.kind = quantizer_named(text("quantizer")),
-                                                              .codes = size("codes", 2),
-                                                              .width = size("code_width", 1),
+                                                              .codes = size("codes", 2, 1 << 20),
+                                                              .width = size("code_width", 1, 4096),
                                                               .beta = real("beta"),
                                                               .gamma = real("gamma"),
                                                               .decay = real("decay")}});
+  const int64_t stride = largest_stride(m.model->c);
+  QD_CHECK(m.pictures.size % stride == 0, path, str("expected 'size' to be a multiple of ", stride, ", got ", m.pictures.size), hint);
   m.model->load(read_safetensors(folder + "/model.safetensors"));
   m.model->evaluate();
   m.fingerprint = fingerprint_of(*m.model);
@@ -99,27 +103,44 @@ void note_broken(const PictureSet& set) {
 }
 
 int64_t PictureScore::codes_used() const {
-  return std::count_if(counts.begin(), counts.end(), [](int64_t n) { return n > 0; });
+  int64_t used = 0;
+  for (const auto& grid : counts) used += std::count_if(grid.begin(), grid.end(), [](int64_t n) { return n > 0; });
+  return used;
 }
 
-double bits_per_pixel(const VQVAEConfig& c) {
-  return std::ceil(std::log2(static_cast<double>(c.quantizer.codes))) / static_cast<double>(VQVAE::stride * VQVAE::stride);
+double PictureScore::perplexity() const { return counts.empty() ? 0 : qd::perplexity(counts.back()); }
+
+double bits_per_pixel(const PictureCoder& model) {
+  double bits = 0;
+  for (const int64_t stride : model.strides()) bits += std::ceil(std::log2(static_cast<double>(model.c.quantizer.codes))) / static_cast<double>(stride * stride);
+  return bits;
 }
 
-PictureScore score(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep, bool with_ssim) {
+int64_t cells_of(const PictureCoder& model, int64_t size) {
+  int64_t cells = 0;
+  for (const int64_t stride : model.strides()) cells += (size / stride) * (size / stride);
+  return cells;
+}
+
+int64_t largest_stride(const VQVAEConfig& config) { return config.levels == 2 ? 8 : 4; }
+
+PictureScore score(const PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep, bool with_ssim) {
   constexpr int64_t batch = 32;
   const NoGrad off;
   PictureScore s;
-  s.counts.resize(static_cast<size_t>(model.c.quantizer.codes));
+  s.counts.assign(model.strides().size(), std::vector<int64_t>(static_cast<size_t>(model.c.quantizer.codes)));
   for (int64_t begin = 0; begin < std::ssize(pictures) && !interrupted(); begin += batch) {
     const auto some = std::span(pictures).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(batch, std::ssize(pictures) - begin)));
     const Tensor x = picture_batch(set, some);
     if (!x.defined()) continue;
-    const Tensor z = (*model.encoder)(x), ids = model.codebook->encode(z), y = model.decode(ids);
-    const auto counts = code_counts(ids, model.c.quantizer.codes);
-    for (size_t k = 0; k < counts.size(); ++k) s.counts[k] += counts[k];
+    const Codes codes = model.codes_of(x);
+    const Tensor y = model.picture_of(codes);
+    for (size_t level = 0; level < codes.size(); ++level) {
+      const auto counts = code_counts(codes[level], model.c.quantizer.codes);
+      for (size_t k = 0; k < counts.size(); ++k) s.counts[level][k] += counts[k];
+    }
     const int64_t values = x.size() / x.dim(0), kept = keep ? std::min<int64_t>(x.dim(0), keep->most - std::ssize(keep->originals)) : 0;
-    const Tensor plain = kept > 0 && model.c.quantizer.kind != QuantizerKind::fsq ? (*model.decoder)(z) : Tensor();
+    const Tensor plain = kept > 0 && model.c.quantizer.kind != QuantizerKind::fsq ? model.unquantised(x) : Tensor();
     for (int64_t i = 0; i < x.dim(0); ++i) {
       const auto of = [&](const Tensor& t) { return std::span(t.data() + i * values, static_cast<size_t>(values)); };
       const double mse = picture_mse(of(y), of(x));

@@ -30,23 +30,55 @@ struct PriorFlags {
   TrainFlags train;
 };
 
-// The codes of pictures, (N, h, w); broken ones are left out.
-Tensor codes_of(const VQVAE& model, const PictureSet& set, const std::vector<int64_t>& pictures) {
+// What a prior sees of a picture: its grid of codes. Of two grids the coarse one stands above the fine one, whose rows are cut in two, and whose
+// codes have numbers of their own: so the fine grid depends on all of the coarse one.
+struct OneGrid {
+  int64_t rows, columns, codes;   // codes: of all grids
+};
+OneGrid one_grid(const PictureModel& m) {
+  const std::vector<int64_t> strides = m.model->strides();
+  const int64_t columns = m.pictures.size / strides[0];
+  return {cells_of(*m.model, m.pictures.size) / columns, columns, m.model->c.quantizer.codes * std::ssize(strides)};
+}
+
+// Such grids of pictures, (N, rows, columns); broken ones are left out.
+Tensor grids_of(const PictureModel& m, const PictureSet& set, const std::vector<int64_t>& pictures) {
   const NoGrad off;
-  const int64_t side = set.side() / VQVAE::stride;
+  const OneGrid shape = one_grid(m);
+  const auto k = static_cast<int32_t>(m.model->c.quantizer.codes);
   std::vector<int32_t> all;
   Progress progress("encoding");
   for (size_t begin = 0; begin < pictures.size(); begin += 32) {
     const Tensor x = picture_batch(set, std::span(pictures).subspan(begin, std::min<size_t>(32, pictures.size() - begin)));
     if (!x.defined()) continue;
-    const Tensor ids = model.encode(x);
-    const auto values = ids.values<int32_t>();
-    all.insert(all.end(), values.begin(), values.end());
+    const Codes codes = m.model->codes_of(x);
+    for (int64_t n = 0; n < x.dim(0); ++n)
+      for (size_t level = 0; level < codes.size(); ++level) {
+        const int64_t cells = codes[level].size() / x.dim(0);
+        for (int64_t i = 0; i < cells; ++i) all.push_back(codes[level].data<int32_t>()[n * cells + i] + static_cast<int32_t>(level) * k);
+      }
     progress.update(static_cast<double>(begin) / static_cast<double>(pictures.size()), "");
   }
   progress.finish();
   QD_CHECK(!all.empty(), "--data", "expected pictures, none of them can be read");
-  return tensor(all, {std::ssize(all) / (side * side), side, side});
+  return tensor(all, {std::ssize(all) / (shape.rows * shape.columns), shape.rows, shape.columns});
+}
+
+// And back. A code that a prior draws in the place of another grid's has the same number there.
+Codes codes_of_grids(const PictureModel& m, const Tensor& grids) {
+  const auto k = static_cast<int32_t>(m.model->c.quantizer.codes);
+  const int64_t all = grids.size() / std::max<int64_t>(grids.dim(0), 1);
+  Codes codes;
+  int64_t first = 0;
+  for (const int64_t stride : m.model->strides()) {
+    const int64_t side = m.pictures.size / stride;
+    Tensor ids = empty({grids.dim(0), side, side}, DType::i32);
+    for (int64_t n = 0; n < grids.dim(0); ++n)
+      for (int64_t i = 0; i < side * side; ++i) ids.mutable_data<int32_t>()[n * side * side + i] = grids.data<int32_t>()[n * all + first + i] % k;
+    codes.push_back(ids);
+    first += side * side;
+  }
+  return codes;
 }
 
 // Grids at random. Sample number s is the grid that the random numbers of (seed, s) say; the saved position is that of the batches consumed.
@@ -112,20 +144,20 @@ PriorConfig read_prior_config(const std::string& folder, const PictureModel& m) 
   const std::string path = folder + "/prior.json";
   const nlohmann::json file = read_json_object(path);
   const char* hint = "is it what bin/vqvae prior made?";
-  const auto size = [&](const char* key) {
-    const bool fits = file.contains(key) && file[key].is_number_integer() && file[key] >= 1 && file[key] <= 1 << 20;
-    QD_CHECK(fits, path, str("expected '", key, "' to be a whole number from 1 to ", 1 << 20), hint);
+  const auto size = [&](const char* key, int64_t most) {
+    const bool fits = file.contains(key) && file[key].is_number_integer() && file[key] >= 1 && file[key] <= most;
+    QD_CHECK(fits, path, str("expected '", key, "' to be a whole number from 1 to ", most), hint);
     return file[key].get<int64_t>();
   };
   QD_CHECK(file.contains("kind") && file["kind"].is_string() && file.contains("model") && file["model"].is_string(), path,
            "expected 'kind' and 'model' to be texts", hint);
   QD_CHECK(file["model"] == m.fingerprint, folder, "expected a prior of this model's codes, this one learned those of another", "train it again with bin/vqvae prior");
-  const PriorConfig c{.kind = file["kind"].get<std::string>(), .codes = size("codes"), .rows = size("rows"), .columns = size("columns"),
-                      .width = size("width"), .layers = size("layers"), .heads = size("heads"),
+  const PriorConfig c{.kind = file["kind"].get<std::string>(), .codes = size("codes", 1 << 20), .rows = size("rows", 1024), .columns = size("columns", 1024),
+                      .width = size("width", 1 << 14), .layers = size("layers", 1024), .heads = size("heads", 1024),
                       .dropout = file.contains("dropout") && file["dropout"].is_number() ? file["dropout"].get<double>() : 0};
-  const int64_t side = m.pictures.size / VQVAE::stride;
-  QD_CHECK(c.codes == m.model->c.quantizer.codes && c.rows == side && c.columns == side, path,
-           str("expected ", side, " x ", side, " codes below ", m.model->c.quantizer.codes, ", got ", c.rows, " x ", c.columns, " below ", c.codes), hint);
+  const OneGrid shape = one_grid(m);
+  QD_CHECK(c.codes == shape.codes && c.rows == shape.rows && c.columns == shape.columns, path,
+           str("expected ", shape.rows, " x ", shape.columns, " codes below ", shape.codes, ", got ", c.rows, " x ", c.columns, " below ", c.codes), hint);
   return c;
 }
 
@@ -134,7 +166,7 @@ Picture new_pictures(const PictureModel& m, const Prior& prior, int64_t count, c
   const Tensor ids = prior.sample(count, o);
   std::vector<Picture> pictures;
   for (int64_t begin = 0; begin < count; begin += 32) {
-    const Tensor y = m.model->decode(ids.row_range(begin, std::min(count, begin + 32)));
+    const Tensor y = m.model->picture_of(codes_of_grids(m, ids.row_range(begin, std::min(count, begin + 32))));
     for (int64_t i = 0; i < y.dim(0); ++i) pictures.push_back(to_picture(y, i));
   }
   return grid(pictures, std::max<int64_t>(1, std::llround(std::sqrt(static_cast<double>(count)))));
@@ -143,15 +175,18 @@ Picture new_pictures(const PictureModel& m, const Prior& prior, int64_t count, c
 int prior(PriorFlags& o, const Command& command) {
   o.train.settle(command);
   QD_CHECK(!o.model.empty(), "--model", "expected a directory with a model, got none", "bin/vqvae train makes one");
+  if (o.data == std::vector<std::string>{"faces"}) o.data.clear();   // no path: run.json makes those absolute
   o.model = std::filesystem::absolute(o.model).lexically_normal().string();
   const PictureModel m = load_picture_model(o.model);
   const auto seed = static_cast<uint64_t>(o.train.seed);
   const auto set = open_pictures(o.data, m.pictures, faces_drawn, seed);
   const auto part = static_cast<int64_t>(std::llround(o.train.val_fraction * static_cast<double>(set->size())));
   const PictureSplit split = split_pictures(set->size(), std::max<int64_t>(part, 1), seed);
-  const Tensor training = codes_of(*m.model, *set, split.training), held_out = codes_of(*m.model, *set, split.held_out);
+  QD_CHECK(o.sizes.kind == "attention" || m.model->c.levels == 1, "--kind", "expected attention for a model of two grids, got " + o.sizes.kind,
+           "convolutions see one grid");
+  const Tensor training = grids_of(m, *set, split.training), held_out = grids_of(m, *set, split.held_out);
   note_broken(*set);
-  const int64_t codes = m.model->c.quantizer.codes;
+  const int64_t codes = one_grid(m).codes;
   const double histogram = histogram_bits(training, held_out, codes);
 
   o.sizes.codes = codes, o.sizes.rows = training.dim(1), o.sizes.columns = training.dim(2);
@@ -223,15 +258,17 @@ int interpolate(const InterpolateFlags& o) {
   QD_CHECK(!o.from.empty() && !o.to.empty(), "interpolate", "expected two pictures, --from and --to");
   const PictureModel m = load_picture_model(o.model);
   const NoGrad off;
+  QD_CHECK(m.model->c.levels == 1, "interpolate", "expected a model of one grid, got one of two");
+  const auto& model = dynamic_cast<const VQVAE&>(*m.model);
   const auto vectors = [&](const std::string& path) {
     const PictureFolder one({path}, {.side = m.pictures.size, .crop = m.pictures.crop});
-    return (*m.model->encoder)(picture_batch(one, std::vector<int64_t>{0}));
+    return (*model.encoder)(picture_batch(one, std::vector<int64_t>{0}));
   };
   const Tensor a = vectors(o.from), b = vectors(o.to);
   std::vector<Picture> pictures;
   for (int64_t i = 0; i < o.steps; ++i) {
     const float t = static_cast<float>(i) / static_cast<float>(o.steps - 1);
-    pictures.push_back(to_picture(m.model->decode(m.model->codebook->encode(a * (1 - t) + b * t)), 0));
+    pictures.push_back(to_picture(model.decode(model.codebook->encode(a * (1 - t) + b * t)), 0));
   }
   write_png(o.out, grid(pictures, o.steps));
   return 0;
@@ -250,8 +287,8 @@ void add_prior(App& app) {
               "a causal transformer with a vector for each row and each column; gated convolutions");
   command->group("Model")
       .option("--width", o.sizes.width, "N", "channels", from_to(1, 1 << 14))
-      .option("--layers", o.sizes.layers, "N", "blocks", from_to(1, 1 << 10))
-      .option("--heads", o.sizes.heads, "N", "attention heads; a divisor of --width", from_to(1, 1 << 10))
+      .option("--layers", o.sizes.layers, "N", "blocks", from_to(1, 1024))
+      .option("--heads", o.sizes.heads, "N", "attention heads; a divisor of --width", from_to(1, 1024))
       .option("--dropout", o.sizes.dropout, "X", "in training", fraction());
   o.train.describe(*command);
 }

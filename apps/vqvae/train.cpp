@@ -72,14 +72,19 @@ double jpeg_bits(const std::vector<Picture>& pictures, double wanted) {
 
 int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
-  QD_CHECK(o.pictures.size % VQVAE::stride == 0, "--size", str("expected a multiple of ", VQVAE::stride, ", got ", o.pictures.size));
+  const int64_t stride = largest_stride(o.model);
+  QD_CHECK(o.pictures.size % stride == 0, "--size", str("expected a multiple of ", stride, ", got ", o.pictures.size));
   o.model.net = o.net == "post" ? PictureNet::post : PictureNet::paper;
   o.model.quantizer.kind = quantizer_named(o.quantizer);
   o.model.quantizer.beta = static_cast<float>(o.beta), o.model.quantizer.gamma = static_cast<float>(o.gamma);
   o.model.quantizer.decay = static_cast<float>(o.decay);
   o.model.quantizer.restart = !o.no_restart, o.model.quantizer.kmeans = o.kmeans ? 10 : 0;
+  if (o.data == std::vector<std::string>{"faces"}) o.data.clear();   // no path: run.json makes those absolute
+  const auto width = static_cast<double>(o.model.width);
+  check_memory("--width", width * width * 30 + static_cast<double>(o.model.quantizer.codes * o.model.quantizer.width));
   const auto seed = static_cast<uint64_t>(o.train.seed);
-  VQVAE model(o.model);   // wrong sizes show before any picture is read
+  const auto owner = make_picture_coder(o.model);   // wrong sizes show before any picture is read
+  PictureCoder& model = *owner;
   model.initialize(seed);
 
   const auto set = open_pictures(o.data, o.pictures, faces_drawn, seed);
@@ -102,7 +107,7 @@ int train(TrainOptions& o, const Command& command) {
     const auto begin = std::chrono::steady_clock::now();
     const Tensor x = batches.next();
     waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), ++steps;
-    return model.losses(x).total;
+    return model.loss(x);
   };
   PictureScore last;
   if (!split.held_out.empty()) {
@@ -111,7 +116,7 @@ int train(TrainOptions& o, const Command& command) {
       const double wait = 1000 * waited / static_cast<double>(std::max<int64_t>(steps, 1));
       waited = 0, steps = 0;
       return Values{{"val_loss", last.mse}, {"val_psnr", last.psnr}, {"codes_used", static_cast<double>(last.codes_used())},
-                    {"perplexity", perplexity(last.counts)}, {"data_wait_ms", wait}};
+                    {"perplexity", last.perplexity()}, {"data_wait_ms", wait}};
     };
   }
   trainer.report = [&] {
@@ -123,12 +128,12 @@ int train(TrainOptions& o, const Command& command) {
                            .figures = {{"PSNR of held-out pictures", str(shown(s.psnr), " dB")},
                                        {"JPEG of the same PSNR", jpeg > 0 ? shown(jpeg) : "none", "bits per pixel, whole files"},
                                        {"parameters", with_commas(model.parameter_count())},
-                                       {"bits per pixel", shown(bits_per_pixel(o.model)), str("a picture is ", with_commas(o.pictures.size * o.pictures.size / 16), " codes")}},
+                                       {"bits per pixel", shown(bits_per_pixel(model)), str("a picture is ", with_commas(cells_of(model, o.pictures.size)), " codes")}},
                            .sections = [&](Report& page) {
                              if (kept.originals.empty()) return;
                              page.section("Reconstructions").picture(png_bytes(rows_of(kept, 8)), kept.from_vectors.empty() ? "Above the pictures, below what their codes give." : "Three rows each: the pictures, what their codes give, and what the decoder makes of the vectors before they are quantised.");
-                             page.section("Codes").picture(png_bytes(usage_of(last.counts.empty() ? s.counts : last.counts)),
-                                                           "How often each code is chosen, by its number: the brighter the more often, on a logarithmic scale; red ones never.");
+                             page.section("Codes").picture(png_bytes(usage_of((last.counts.empty() ? s.counts : last.counts).back())),
+                                                           "How often each code of the finest grid is chosen, by its number: the brighter the more often, on a logarithmic scale; red ones never.");
                            }});
   };
 
@@ -157,7 +162,7 @@ void add_train(App& app) {
   o.model.width = 128;
   command = &app.command("train", "Train an auto-encoder with a discrete code on pictures", [] { return train(o, *command); });
   command->option("--data", o.data, "DIR...|faces", "pictures, with all subfolders; faces: drawn ones, as without it")
-      .option("--size", o.pictures.size, "N", "side of the squares that the model sees, in pixels; a multiple of 4", from_to(4, 1024))
+      .option("--size", o.pictures.size, "N", "side of the squares that the model sees, in pixels; a multiple of 4, of 8 with --levels 2", from_to(4, 1024))
       .option("--crop", o.pictures.crop, "N", "side of the square cut from the middle of a file; 0: the largest", from_to(0, 1 << 14));
   command->group("Model")
       .option("--codes", o.model.quantizer.codes, "K", "how many different codes there are", from_to(2, 1 << 20))
@@ -165,6 +170,7 @@ void add_train(App& app) {
       .choice("--quantizer", o.quantizer, {"ema", "vq", "simvq", "fsq"},
               "ema: codes are moving averages; vq: parameters; simvq: a fixed table times a matrix; fsq: rounded numbers, no table")
       .choice("--net", o.net, {"paper", "post"}, "that of the paper's code; that of the post, with batch norms and twice the work")
+      .option("--levels", o.model.levels, "1|2", "grids of codes; 2: a coarse one of half the side beside it", from_to(1, 2))
       .option("--width", o.model.width, "N", "channels", from_to(2, 4096));
   o.train.describe(*command);
   command->group("More of the model", true)

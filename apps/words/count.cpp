@@ -57,6 +57,7 @@ int count(const CountFlags& o) {
   if (o.by == "word") {
     segmenter.emplace(Dictionary(read_word_counts(o.dict), o.dict), SegmentMethod::unigram);
     options.split = [&](std::string_view text, std::vector<std::string_view>& words) { segmenter->words(text, words); };
+    options.splits_broken = true;
     options.boundary = [&](std::string_view text, size_t at) { return segmenter->boundary(text, at); };
   }
   WordCounter words(options);

@@ -39,17 +39,20 @@ struct Place : test::Workplace {
 
 TEST_CASE("vqvae: trains, reconstructs, encodes and decodes to the same bytes") {
   if (!test::is_built("vqvae")) return;
-  for (const std::string quantizer : {"ema", "vq", "simvq", "fsq"}) {
+  for (const std::string quantizer : {"ema", "vq", "simvq", "fsq", "ema, two levels"}) {
     INFO(quantizer);
     const Place at;
-    const auto trained = at.json(at.training("run", 6, quantizer));
+    const bool two = quantizer.ends_with("levels");
+    auto flags = at.training("run", 6, quantizer.substr(0, quantizer.find(',')));
+    if (two) flags.insert(flags.end(), {"--levels", "2"});
+    const auto trained = at.json(flags);
     for (const char* key : {"steps", "seconds", "peak_rss_mib", "train_loss", "images_per_second", "val_psnr", "val_mse", "codes_used", "perplexity"})
       CHECK(trained.contains(key));
     CHECK(fs::exists(at / "run/report.html"));
     const auto scored = at.json({"vqvae", "reconstruct", "--model", "run", "--data", "pictures", "--out", "beside.png"});
     CHECK(scored["pictures"] == 16);
     CHECK(scored["psnr"].get<double>() > 3);
-    CHECK(scored["bits_per_pixel"] == 0.25);
+    CHECK(scored["bits_per_pixel"] == (two ? 0.3125 : 0.25));
     CHECK(read_picture(at / "beside.png").width == 8 * 16 + 7 * 2);
     CHECK(at.vqvae({"reconstruct", "--model", "run", "--data", "pictures", "--out", "direct"}).status == 0);
     CHECK(at.vqvae({"encode", "--model", "run", "--data", "pictures", "--out", "codes"}).status == 0);
@@ -60,6 +63,12 @@ TEST_CASE("vqvae: trains, reconstructs, encodes and decodes to the same bytes") 
       ++files;
     }
     CHECK(files == 16);
+    if (!two) continue;
+    const auto learned = at.json({"vqvae", "prior", "--model", "run", "--data", "pictures", "--width", "16", "--layers", "1", "--heads", "2", "--batch", "4", "--steps", "3"});
+    CHECK(learned["val_bits_per_code"].get<double>() > 0);
+    CHECK(at.vqvae({"sample", "--model", "run", "--count", "4", "--out", "new.png"}).status == 0);
+    CHECK(test::has(at.vqvae({"prior", "--model", "run", "--data", "pictures", "--kind", "pixelcnn"}).err, "expected attention for a model of two grids"));
+    CHECK(test::has(at.vqvae({"interpolate", "--model", "run", "--from", "pictures/p1.png", "--to", "pictures/p3.png", "--out", "x.png"}).err, "a model of one grid"));
   }
 }
 
@@ -109,6 +118,21 @@ TEST_CASE("vqvae: 8 steps = 5 + 3 in bits, the codebook and the pictures with th
   CHECK(at.run({"inspect", "constant/model.safetensors", "--against", "parts/model.safetensors"}).out.find("largest difference is 0") != std::string::npos);
 }
 
+TEST_CASE("vqvae: drawn faces are there when a run goes on") {
+  if (!test::is_built("vqvae")) return;
+  const Place at;
+  CHECK(at.vqvae({"train", "--data", "faces", "--size", "8", "--width", "8", "--codes", "8", "--dim", "4", "--batch", "4", "--steps", "2", "--val-fraction", "0.001",
+                  "--out", "run"}).status == 0);
+  CHECK(at.vqvae({"train", "--resume", "run", "--steps", "3"}).status == 0);
+  for (const std::string damage : {R"({"model_type": "qiudao-vqvae"})", R"({"model_type": "gpt2"})", "[1]", "{"}) {
+    write_file(at / "run/config.json", damage);
+    const Outcome o = at.vqvae({"reconstruct", "--model", "run", "--data", "faces", "--out", "x.png"});
+    INFO(o.err);
+    CHECK(o.status == 1);
+    CHECK(test::has(o.err, "run/config.json"));
+  }
+}
+
 TEST_CASE("vqvae: wrong input is an error with a hint") {
   if (!test::is_built("vqvae")) return;
   const Place at;
@@ -124,6 +148,8 @@ TEST_CASE("vqvae: wrong input is an error with a hint") {
       {{"train", "--data", "empty"}, "found no file"},
       {{"train", "--data", "texts"}, "none of 1 files can be read"},
       {{"train", "--size", "30"}, "[--size] expected a multiple of 4, got 30"},
+      {{"train", "--size", "12", "--levels", "2"}, "[--size] expected a multiple of 8, got 12"},
+      {{"train", "--net", "post", "--levels", "2"}, "[--levels] expected 1 with --net post, got 2"},
       {{"train", "--quantizer", "fsq", "--codes", "509"}, "expected a product of numbers"},
       {{"train", "--out", "run"}, "run"},
       {{"reconstruct", "--model", "none", "--data", "pictures", "--out", "x.png"}, "none/config.json"},

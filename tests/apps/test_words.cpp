@@ -106,6 +106,11 @@ TEST_CASE("words: counts of files, folders and standard input, in any way the sa
   CHECK(read_file(at / "counts.txt") == "中国 2\n人民 1\n");
   const json result = json::parse(by_word.last_line());
   CHECK((result["total"] == 3 && result["distinct"] == 2 && result["broken_bytes"] == 0));
+  const Outcome broken = at.words({"count", "-", "--by", "word", "--dict", "dict.txt", "--json"}, "中国\xFF\xE4\xB8人民\n\xFF中国");
+  CHECK(broken.status == 0);
+  CHECK(test::has(broken.out, "中国 2\n"));
+  CHECK(test::has(broken.out, "\uFFFD 4\n"));
+  CHECK(json::parse(broken.last_line())["broken_bytes"] == 4);
 }
 
 TEST_CASE("words: a line that is cut to be worked on by several threads stays one line") {

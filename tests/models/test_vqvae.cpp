@@ -9,7 +9,7 @@
 #include "core/allocator.h"
 #include "core/parallel.h"
 #include "core/random.h"
-#include "models/vqvae.h"
+#include "models/vqvae2.h"
 #include "nn/optimizer.h"
 #include "tests/golden.h"
 
@@ -187,5 +187,43 @@ TEST_CASE("vqvae: the post's network: every parameter gets a gradient, averages 
     // A picture is the same alone as among others.
     const Tensor alone = (*model.encoder)(x.row_range(1, 2)).detach();
     CHECK(difference(alone, evaluated.row_range(1, 2)) < 1e-6);
+  }
+}
+
+TEST_CASE("vqvae: two levels: every parameter gets a gradient, both grids matter, one batch is learned by heart") {
+  for (const QuantizerKind kind : {QuantizerKind::vq, QuantizerKind::ema, QuantizerKind::fsq}) {
+    INFO(std::string(name_of(kind)));
+    VQVAE2 model({.levels = 2, .width = 16, .residual_width = 8, .residual_blocks = 1, .quantizer = {.kind = kind, .codes = 25, .width = 6}});
+    model.initialize(3);
+    random_state() = {3, 0};
+    const Tensor x = pictures({3, 16, 24, 3});
+    model.loss(x).backward();
+    for (const Parameter* p : model.parameters()) {
+      INFO(p->path());
+      CHECK(kernels().all_finite(p->value.size(), p->value.gradient().data()));
+      if (kind == QuantizerKind::fsq) continue;   // at first all of its numbers are rounded to 0
+      CHECK(kernels().sum_squares(p->value.size(), p->value.gradient().data()) > 0);
+    }
+    AdamW optimizer(model, {.decay = 0});
+    const float start = model.loss(x).item();
+    for (int step = 0; step < 150; ++step) {
+      model.loss(x).backward();
+      optimizer.step(3e-3);
+    }
+    model.evaluate();
+    const NoGrad off;
+    const Codes codes = model.codes_of(x);
+    REQUIRE(codes.size() == 2);
+    CHECK(codes[0].shape() == Shape({3, 2, 3}));
+    CHECK(codes[1].shape() == Shape({3, 4, 6}));
+    const Tensor y = model.picture_of(codes);
+    CHECK(y.shape() == x.shape());
+    CHECK(model.unquantised(x).shape() == x.shape());
+    CHECK(mse(y, x).item() < 0.8f * start);
+    for (size_t level = 0; level < 2; ++level) {
+      Codes other = {codes[0].clone(), codes[1].clone()};
+      other[level].mutable_data<int32_t>()[0] = (codes[level].data<int32_t>()[0] + 1) % 25;
+      CHECK(difference(model.picture_of(other), y) > 1e-5);
+    }
   }
 }
