@@ -68,7 +68,7 @@ asan: ## the tests with address and undefined-behaviour sanitizers, without the 
 	  build/asan/test -tse=slow -sfe="tests/core/*"; rest=$$?; wait $$core && exit $$rest   # most tests use one core
 
 fuzz: ## any bytes for the readers, FUZZ_SECONDS each (needs clang++)
-	$(MAKE) BUILD=build/fuzz CXX=clang++ CXXFLAGS="-O1 -g -DNDEBUG -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" $(FUZZERS:%=build/fuzz/fuzz_%)
+	$(MAKE) BUILD=build/fuzz CXX=clang++ CXXFLAGS="-O1 -g -DNDEBUG -fsanitize=fuzzer-no-link $(SANITIZE)" $(FUZZERS:%=build/fuzz/fuzz_%)
 	@for name in $(FUZZERS); do mkdir -p build/fuzz/corpus/$$name; \
 	  build/fuzz/fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -timeout=20 -max_len=4096 -artifact_prefix=build/fuzz/ \
 	    -print_final_stats=1 build/fuzz/corpus/$$name tests/fuzz/seeds/$$name || exit 1; done
