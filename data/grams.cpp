@@ -249,7 +249,8 @@ Grams longer_grams(const Characters& text, const Grams& shorter, int64_t min_cou
       for (size_t i = from; i < std::min(from + block, positions); ++i) {
         place[found] = static_cast<uint32_t>(i);
         hash[found] = GramNumbers::hash(before[i], text.ids[i + n - 1]);
-        found += (before[i] >= 0) & (before[i + 1] >= 0) & ((hash[found] & 0xFFFF) * shares >> 16 == share);
+        const bool is_gram = (before[i] | before[i + 1]) >= 0, is_mine = (hash[found] & 0xFFFF) * shares >> 16 == share;
+        found += static_cast<size_t>(is_gram) & static_cast<size_t>(is_mine);   // without a branch
       }
       for (size_t j = 0; j < found; ++j) {
         if (j + ahead < found) own.prefetch(hash[j + ahead]);

@@ -41,10 +41,17 @@ struct JpegFacts {
   bool ends = false, tables_fit = true;
 };
 
+// Behind the marker a JPEG begins with, before which FF may stand any number of times; 0: it is none.
+size_t jpeg_begin(std::string_view file) {
+  size_t at = 0;
+  while (at < file.size() && file[at] == '\xFF') ++at;
+  return at > 0 && at < file.size() && file[at] == '\xD8' ? at + 1 : 0;
+}
+
 JpegFacts jpeg_facts(std::string_view file) {
   JpegFacts facts;
   const auto byte = [&](size_t at) { return static_cast<unsigned char>(file[at]); };
-  size_t at = 2;
+  size_t at = jpeg_begin(file);
   while (at + 2 <= file.size()) {
     if (byte(at) != 0xFF) {   // entropy-coded data, or dirt: on to the next marker
       ++at;
@@ -76,6 +83,28 @@ JpegFacts jpeg_facts(std::string_view file) {
   return facts;
 }
 
+// Three numbers, with white space and comments around, and one more character.
+struct PnmHeader {
+  size_t pixels = 2;   // where they begin
+  size_t most = 0;     // the largest value
+  bool fits = true;    // stb reads numbers of any length into 32 bits
+};
+bool is_pnm(std::string_view file) { return file.starts_with("P5") || file.starts_with("P6"); }
+PnmHeader pnm_header(std::string_view file) {
+  PnmHeader header;
+  size_t& at = header.pixels;
+  for (int i = 0; i < 3; ++i) {
+    while (at < file.size() && (std::isspace(static_cast<unsigned char>(file[at])) || file[at] == '#'))
+      at = file[at] == '#' ? std::min(file.find_first_of("\r\n", at), file.size()) : at + 1;
+    const size_t begin = at;
+    for (header.most = 0; at < file.size() && file[at] >= '0' && file[at] <= '9'; ++at)
+      if (at - begin < 9) header.most = header.most * 10 + static_cast<size_t>(file[at] - '0');
+    header.fits = header.fits && at - begin <= 9;
+  }
+  ++at;
+  return header;
+}
+
 // Of formats whose pixels are simply there stb takes what lies behind the end for black. How many bytes a whole file has at least; 0: stb
 // itself notices (PNG, JPEG), or the header makes no sense, which it will say.
 size_t least_size(std::string_view file, size_t width, size_t height) {
@@ -84,20 +113,15 @@ size_t least_size(std::string_view file, size_t width, size_t height) {
     for (size_t i = 0; i < bytes && at + i < file.size(); ++i) value |= static_cast<size_t>(static_cast<unsigned char>(file[at + i])) << 8 * i;
     return value;
   };
-  if (file.starts_with("\xFF\xD8") || file.starts_with("\x89PNG")) return 0;
+  if (jpeg_begin(file) > 0 || file.starts_with("\x89PNG")) return 0;
   if (file.starts_with("BM")) {
     const bool old = number(14, 4) == 12;
     const size_t bits = number(old ? 24 : 28, 2), compression = old ? 0 : number(30, 4);
     return compression == 0 || compression == 3 ? number(10, 4) + (width * bits + 31) / 32 * 4 * height : 0;
   }
-  if (file.starts_with("P5") || file.starts_with("P6")) {
-    size_t at = 2, most = 0;   // behind three numbers, with white space and comments around, and one more character
-    for (int i = 0; i < 3; ++i) {
-      while (at < file.size() && (std::isspace(static_cast<unsigned char>(file[at])) || file[at] == '#'))
-        at = file[at] == '#' ? std::min(file.find_first_of("\r\n", at), file.size()) : at + 1;
-      for (most = 0; at < file.size() && std::isdigit(static_cast<unsigned char>(file[at])); ++at) most = std::min<size_t>(most * 10 + number(at, 1) - '0', 1 << 20);
-    }
-    return at + 1 + width * height * (file[1] == '6' ? 3 : 1) * (most > 255 ? 2 : 1);
+  if (is_pnm(file)) {
+    const PnmHeader header = pnm_header(file);
+    return header.pixels + width * height * (file[1] == '6' ? 3 : 1) * (header.most > 255 ? 2 : 1);
   }
   // TGA: its header, a name, a palette, then pixels, or runs of them.
   const size_t kind = number(2, 1), bytes = (number(16, 1) + 7) / 8;
@@ -159,12 +183,13 @@ Picture decode_picture(std::string_view file, const std::string& name) {
   QD_CHECK(file.size() <= INT_MAX, name, str("expected a picture of at most 2 GiB, got ", file.size(), " bytes"));
   const auto* data = reinterpret_cast<const stbi_uc*>(file.data());
   const int size = static_cast<int>(file.size());
-  if (file.starts_with("\xFF\xD8")) {
+  if (jpeg_begin(file) > 0) {
     const JpegFacts facts = jpeg_facts(file);
     QD_CHECK(facts.components != 4, name, "expected grey or three colours, the JPEG has four (CMYK)", "convert it to RGB");
     QD_CHECK(facts.tables_fit, name, "expected Huffman tables of at most 256 codes, the JPEG has a longer one", "the file is damaged: copy it again");
     QD_CHECK(facts.ends, name, "expected a whole JPEG, its end is missing", "the file was cut off: copy it again");
   }
+  QD_CHECK(!is_pnm(file) || pnm_header(file).fits, name, "expected numbers of at most nine digits in the head of the picture, got a longer one", hint);
   int width = 0, height = 0, channels = 0;
   QD_CHECK(stbi_info_from_memory(data, size, &width, &height, &channels) != 0 && width > 0 && height > 0, name,
            str("expected a picture, this is none (", stbi_failure_reason(), ")"), hint);

@@ -97,6 +97,8 @@ TEST_CASE("picture: files of every kind give PIL's pixels, and what cannot be sh
 
 TEST_CASE("picture: no picture at all") {
   CHECK(has(message_of([] { decode_picture("", "empty.jpg"); }), "[empty.jpg] expected a picture, the file is empty"));
+  CHECK(has(message_of([] { decode_picture("P5 99999999999 1 255\n", "long.pgm"); }), "[long.pgm] expected numbers of at most nine digits"));
+  CHECK(has(message_of([] { decode_picture("P5 # a comment", "cut.pgm"); }), "cut.pgm"));
   CHECK(has(message_of([] { decode_picture("just text", "text.jpg"); }), "[text.jpg] expected a picture, this is none"));
   CHECK(has(message_of([] { read_picture("/no/such.png"); }), "/no/such.png"));
 }
