@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_fields.h"
 #include "core/json_file.h"
 #include "core/log.h"
 
@@ -76,36 +77,11 @@ constexpr int64_t largest = 1 << 24;   // of any size in a configuration
 constexpr const char* not_supported = "this model is not supported";
 constexpr const char* other_file = "is it the config.json of a language model?";
 
-// Fields of a JSON object, read strictly: errors name the file and the key.
-class Fields {
+class Fields : public JsonFields {
  public:
-  Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
-    QD_CHECK(object_.is_object(), where_, "expected a JSON object, got " + shown(object_), other_file);
-  }
+  Fields(const json& object, std::string where) : JsonFields(object, std::move(where), other_file) {}
 
-  bool has(const char* key) const {
-    asked_.insert(key);
-    return object_.contains(key) && !object_[key].is_null();
-  }
-  const json& at(const char* key) const {
-    QD_CHECK(has(key), where_, str("expected the key '", key, "', there is none"), other_file);
-    return object_[key];
-  }
-  int64_t size(const char* key, int64_t least = 1) const {
-    const json& value = at(key);
-    const bool fits = value.is_number_integer() && (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t{largest});
-    QD_CHECK(fits && value.get<int64_t>() >= least && value.get<int64_t>() <= largest, where_,
-             str("expected '", key, "' to be a whole number from ", least, " to ", largest, ", got ", shown(value)), other_file);
-    return value.get<int64_t>();
-  }
-  double real(const char* key) const {
-    QD_CHECK(at(key).is_number(), where_, str("expected '", key, "' to be a number, got ", shown(at(key))), other_file);
-    return at(key).get<double>();
-  }
-  std::string text(const char* key) const {
-    QD_CHECK(at(key).is_string(), where_, str("expected '", key, "' to be a text, got ", shown(at(key))), other_file);
-    return at(key).get<std::string>();
-  }
+  int64_t size(const char* key, int64_t least = 1) const { return JsonFields::size(key, least, largest); }
   template <class E>
   E choice(const char* key, std::span<const char* const> names) const {
     return named<E>(str(where_, ": ", key).c_str(), names, text(key), not_supported);
@@ -126,19 +102,6 @@ class Fields {
     }
     return first ? value : size(*keys.begin());
   }
-  // Throws for keys that were never asked for, unless `known` knows them; null says as much as no key at all.
-  void expect_no_others(const std::function<bool(const std::string&)>& known) const {
-    for (const auto& [key, value] : object_.items()) {
-      QD_CHECK(value.is_null() || asked_.contains(key) || known(key), where_,
-               str("expected only keys whose meaning is known, got '", printable(key.substr(0, 100)), "': ", shown(value)),
-               "it may change what the model computes; if it does not, take it out of the file");
-    }
-  }
-
- private:
-  const json& object_;
-  const std::string where_;
-  mutable std::set<std::string> asked_;
 };
 
 // "gpt2" or "qiudao". The first files of GPT-2 did not say; sizes under its names and no key unknown to it are sign enough.

@@ -7,6 +7,7 @@
 #include "core/autograd.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_fields.h"
 #include "core/json_file.h"
 #include "core/log.h"
 #include "core/safetensors.h"
@@ -53,36 +54,25 @@ void write_config(const std::string& folder, const VQVAEConfig& c, const Picture
 
 PictureModel load_picture_model(const std::string& folder) {
   const std::string path = folder + "/config.json";
-  const json config = read_json_object(path);
   const char* hint = "is it the directory of a run of bin/vqvae train?";
-  const auto text = [&](const char* key) {
-    QD_CHECK(config.contains(key) && config[key].is_string(), path, str("expected '", key, "' to be a text"), hint);
-    return config[key].get<std::string>();
-  };
-  const auto size = [&](const char* key, int64_t least, int64_t most) {
-    const bool fits = config.contains(key) && config[key].is_number_integer() && config[key] >= least && config[key] <= most;
-    QD_CHECK(fits, path, str("expected '", key, "' to be a whole number from ", least, " to ", most), hint);
-    return config[key].get<int64_t>();
-  };
-  const auto real = [&](const char* key) {
-    QD_CHECK(config.contains(key) && config[key].is_number(), path, str("expected '", key, "' to be a number"), hint);
-    return config[key].get<float>();
-  };
-  QD_CHECK(config.contains("model_type") && config["model_type"] == "qiudao-vqvae", path, "expected 'model_type' to be 'qiudao-vqvae'", hint);
-  PictureModel m{.pictures = {.size = size("size", 4, 1024), .crop = size("crop", 0, 1 << 14)}, .model = nullptr, .fingerprint = {}};
-  const std::string net = text("net");
+  const json config = read_json_object(path);
+  const JsonFields f(config, path, hint);
+  QD_CHECK(f.text("model_type") == "qiudao-vqvae", path, "expected 'model_type' to be 'qiudao-vqvae'", hint);
+  const std::string net = f.text("net");
   QD_CHECK(net == "paper" || net == "post", path, "expected 'net' to be paper or post, got '" + printable(net.substr(0, 100)) + "'", hint);
-  m.model = make_picture_coder(VQVAEConfig{.net = net == "post" ? PictureNet::post : PictureNet::paper,
-                                           .levels = size("levels", 1, 2),
-                                           .width = size("width", 2, 4096),
-                                                .residual_width = size("residual_width", 1, 4096),
-                                                .residual_blocks = size("residual_blocks", 0, 64),
-                                                .quantizer = {.kind = quantizer_named(text("quantizer")),
-                                                              .codes = size("codes", 2, 1 << 20),
-                                                              .width = size("code_width", 1, 4096),
-                                                              .beta = real("beta"),
-                                                              .gamma = real("gamma"),
-                                                              .decay = real("decay")}});
+  const auto weight = [&](const char* key) { return static_cast<float>(f.real(key)); };
+  PictureModel m{.pictures = {.size = f.size("size", 4, 1024), .crop = f.size("crop", 0, 1 << 14)}, .model = nullptr, .fingerprint = {}};
+  m.model = make_picture_coder({.net = net == "post" ? PictureNet::post : PictureNet::paper,
+                                .levels = f.size("levels", 1, 2),
+                                .width = f.size("width", 2, 4096),
+                                .residual_width = f.size("residual_width", 1, 4096),
+                                .residual_blocks = f.size("residual_blocks", 0, 64),
+                                .quantizer = {.kind = quantizer_named(f.text("quantizer")),
+                                              .codes = f.size("codes", 2, 1 << 20),
+                                              .width = f.size("code_width", 1, 4096),
+                                              .beta = weight("beta"),
+                                              .gamma = weight("gamma"),
+                                              .decay = weight("decay")}});
   const int64_t stride = largest_stride(m.model->c);
   QD_CHECK(m.pictures.size % stride == 0, path, str("expected 'size' to be a multiple of ", stride, ", got ", m.pictures.size), hint);
   m.model->load(read_safetensors(folder + "/model.safetensors"));

@@ -11,6 +11,7 @@
 #include "core/autograd.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_fields.h"
 #include "core/json_file.h"
 #include "core/log.h"
 #include "core/random.h"
@@ -142,19 +143,12 @@ void write_prior_config(const std::string& folder, const PriorConfig& c, const s
 PriorConfig read_prior_config(const std::string& folder, const PictureModel& m) {
   QD_CHECK(std::filesystem::exists(folder), folder, "expected a prior, there is none", "bin/vqvae prior trains one");
   const std::string path = folder + "/prior.json";
-  const nlohmann::json file = read_json_object(path);
   const char* hint = "is it what bin/vqvae prior made?";
-  const auto size = [&](const char* key, int64_t most) {
-    const bool fits = file.contains(key) && file[key].is_number_integer() && file[key] >= 1 && file[key] <= most;
-    QD_CHECK(fits, path, str("expected '", key, "' to be a whole number from 1 to ", most), hint);
-    return file[key].get<int64_t>();
-  };
-  QD_CHECK(file.contains("kind") && file["kind"].is_string() && file.contains("model") && file["model"].is_string(), path,
-           "expected 'kind' and 'model' to be texts", hint);
-  QD_CHECK(file["model"] == m.fingerprint, folder, "expected a prior of this model's codes, this one learned those of another", "train it again with bin/vqvae prior");
-  const PriorConfig c{.kind = file["kind"].get<std::string>(), .codes = size("codes", 1 << 20), .rows = size("rows", 1024), .columns = size("columns", 1024),
-                      .width = size("width", 1 << 14), .layers = size("layers", 1024), .heads = size("heads", 1024),
-                      .dropout = file.contains("dropout") && file["dropout"].is_number() ? file["dropout"].get<double>() : 0};
+  const nlohmann::json file = read_json_object(path);
+  const JsonFields f(file, path, hint);
+  QD_CHECK(f.text("model") == m.fingerprint, folder, "expected a prior of this model's codes, this one learned those of another", "train it again with bin/vqvae prior");
+  const PriorConfig c{.kind = f.text("kind"), .codes = f.size("codes", 1, 1 << 20), .rows = f.size("rows", 1, 1024), .columns = f.size("columns", 1, 1024),
+                      .width = f.size("width", 1, 1 << 14), .layers = f.size("layers", 1, 1024), .heads = f.size("heads", 1, 1024), .dropout = f.real("dropout")};
   const OneGrid shape = one_grid(m);
   QD_CHECK(c.codes == shape.codes && c.rows == shape.rows && c.columns == shape.columns, path,
            str("expected ", shape.rows, " x ", shape.columns, " codes below ", shape.codes, ", got ", c.rows, " x ", c.columns, " below ", c.codes), hint);
