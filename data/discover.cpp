@@ -40,7 +40,7 @@ std::vector<FoundWord> by_entropy(const Characters& text, const GramLevels& gram
   for (int n = 2; n <= grams.longest(); ++n) {
     const auto cohesion = cohesions(grams, n, static_cast<double>(text.total));
     std::vector<uint8_t> is_cohesive(cohesion.size());
-    std::transform(cohesion.begin(), cohesion.end(), is_cohesive.begin(), [&](float c) { return c > std::log(o.min_cohesion); });
+    std::transform(cohesion.begin(), cohesion.end(), is_cohesive.begin(), [least = std::log(o.min_cohesion)](float c) { return c > least; });
     const auto beside = neighbours(text, grams.of(n), is_cohesive);
     for (size_t g = 0; g < grams.of(n).size(); ++g) {
       if (!is_cohesive[g] || std::min(beside.left[g], beside.right[g]) <= o.min_entropy) continue;

@@ -42,6 +42,30 @@ double picture_mse(std::span<const float> a, std::span<const float> b) {
   return sum / static_cast<double>(a.size());
 }
 
+double picture_mse(const Picture& a, const Picture& b) {
+  QD_CHECK(a.bytes.size() == b.bytes.size() && !a.empty(), "psnr", str("expected pictures of one size, got ", a.bytes.size(), " and ", b.bytes.size(), " values"));
+  double sum = 0;
+  for (size_t i = 0; i < a.bytes.size(); ++i) {
+    const double d = (a.bytes[i] - b.bytes[i]) / 255.0;
+    sum += d * d;
+  }
+  return sum / static_cast<double>(a.bytes.size());
+}
+
+double jpeg_size(std::span<const Picture> pictures, double wanted, int step) {
+  const auto n = static_cast<double>(pictures.size());
+  for (int quality = step; quality <= 100; quality += step) {
+    double bytes = 0, near = 0;
+    for (const Picture& p : pictures) {
+      const std::string file = jpeg_bytes(p, quality);
+      near += psnr(picture_mse(p, decode_picture(file, "jpeg"))) / n;
+      bytes += static_cast<double>(file.size()) / n;
+    }
+    if (near >= wanted) return bytes;
+  }
+  return 0;
+}
+
 double psnr(double mse) { return std::min(100.0, -10 * std::log10(std::max(mse, 1e-300))); }
 
 double ssim(const Picture& a, const Picture& b) {

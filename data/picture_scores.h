@@ -9,7 +9,13 @@ namespace qd {
 
 // Mean squared difference of two pictures' values from -1 to 1, clamped to that range, as values from 0 to 1.
 double picture_mse(std::span<const float> a, std::span<const float> b);
-double psnr(double mse);   // 10 log10(1 / mse), in dB; at most 100
+double picture_mse(const Picture& a, const Picture& b);   // throws Error: different sizes
+double psnr(double mse);                                  // 10 log10(1 / mse), in dB; at most 100
+
+// Mean bytes of JPEG files of these pictures, heads and all, at the lowest quality, by steps of `step`, whose mean PSNR is at least so much, in
+// dB; 0: there is none.
+double jpeg_size(std::span<const Picture> pictures, double wanted, int step);
+constexpr double jpeg_head = 607;                         // bytes of such a file before its pixels
 
 // Structural similarity of the brightness (ITU-R BT.601), by a Gaussian window of deviation 1.5 cut off at 11 x 11, at all places where it
 // fits (Wang et al. 2004); smaller pictures have smaller windows. 1: the same. Throws Error: different sizes.

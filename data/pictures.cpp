@@ -40,6 +40,13 @@ std::vector<std::string> files_of(const std::vector<std::string>& paths) {
   return files;
 }
 
+// The first `count` pictures of these bytes, as numbers from -1 to 1.
+Tensor values_of(const std::vector<uint8_t>& bytes, int64_t count, int64_t side) {
+  Tensor x = empty({count, side, side, 3});
+  std::transform(bytes.begin(), bytes.begin() + x.size(), x.mutable_data(), [](uint8_t byte) { return picture_value(byte); });
+  return x;
+}
+
 }  // namespace
 
 PictureSet::PictureSet(int64_t size, int64_t side, int64_t cache_bytes)
@@ -123,8 +130,6 @@ PictureSplit split_pictures(int64_t size, int64_t held_out, uint64_t seed) {
   return split;
 }
 
-float picture_value(uint8_t byte) { return static_cast<float>(byte) / 127.5f - 1; }
-
 Tensor picture_batch(const PictureSet& set, std::span<const int64_t> pictures, std::vector<int64_t>* readable) {
   const int64_t side = set.side(), bytes = side * side * 3;
   std::vector<uint8_t> read(static_cast<size_t>(bytes * std::ssize(pictures)));
@@ -135,10 +140,7 @@ Tensor picture_batch(const PictureSet& set, std::span<const int64_t> pictures, s
     ++count;
     if (readable) readable->push_back(i);
   }
-  if (count == 0) return {};
-  Tensor x = empty({count, side, side, 3});
-  for (int64_t i = 0; i < x.size(); ++i) x.mutable_data()[i] = picture_value(read[static_cast<size_t>(i)]);
-  return x;
+  return count > 0 ? values_of(read, count, side) : Tensor();
 }
 
 Picture to_picture(const Tensor& x, int64_t i) {
@@ -160,11 +162,7 @@ PictureLoader::PictureLoader(const PictureSet& set, std::vector<int64_t> picture
 }
 
 Tensor PictureLoader::next() {
-  const std::vector<uint8_t> bytes = prefetch_.next();
-  Tensor x = empty({options_.batch, set_.side(), set_.side(), 3});
-  float* to = x.mutable_data();
-  for (const uint8_t byte : bytes) *to++ = picture_value(byte);
-  return x;
+  return values_of(prefetch_.next(), options_.batch, set_.side());
 }
 
 int64_t PictureLoader::picture_at(int64_t sample) {

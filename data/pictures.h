@@ -72,7 +72,7 @@ PictureSplit split_pictures(int64_t size, int64_t held_out, uint64_t seed);
 // Those of the set that can be read, as (B, side, side, 3) from -1 to 1; an undefined tensor if none can. `readable` gets their numbers.
 Tensor picture_batch(const PictureSet& set, std::span<const int64_t> pictures, std::vector<int64_t>* readable = nullptr);
 
-float picture_value(uint8_t byte);                    // -1 to 1
+inline float picture_value(uint8_t byte) { return static_cast<float>(byte) / 127.5f - 1; }   // -1 to 1
 Picture to_picture(const Tensor& x, int64_t i);       // the i-th of (B, H, W, 3), clamped, rounded to the nearest byte
 
 // Endless batches: every picture once in an order of its own, then again in another. Half of them are mirrored. In the place of a broken

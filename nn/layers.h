@@ -132,7 +132,7 @@ struct BatchNorm : Module {
   Buffer mean, variance;
 
   Tensor operator()(const Tensor& x) {
-    if (!training()) return (x + -mean.value) * (weight.value / sqrt(variance.value + epsilon)) + bias.value;
+    if (!training()) return (x - mean.value) * (weight.value / sqrt(variance.value + epsilon)) + bias.value;
     BatchStatistics batch;
     const Tensor y = batch_norm(x, weight, bias, epsilon, batch);
     if (recomputing()) return y;

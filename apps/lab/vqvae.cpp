@@ -8,8 +8,8 @@
 #include "apps/lab/timing.h"
 #include "core/autograd.h"
 #include "core/log.h"
-#include "core/random.h"
 #include "data/cartoon_faces.h"
+#include "data/grids.h"
 #include "data/picture_scores.h"
 #include "models/generate.h"
 #include "models/prior.h"
@@ -49,7 +49,7 @@ Tensor loss_of(VQVAE& m, const Tensor& x, Way way) {
   const Tensor z = (*m.encoder)(x);
   if (way == Way::no_quantiser) return mse((*m.decoder)(z), x);
   const Quantizer::Result r = (*m.codebook)(z);
-  const Tensor picture = mse((*m.decoder)(way == Way::no_gradient ? r.q.detach() : way == Way::both ? r.q.detach() : r.q), x);
+  const Tensor picture = mse((*m.decoder)(way == Way::straight_through ? r.q : r.q.detach()), x);
   const Tensor total = r.loss.defined() ? picture + r.loss : picture;
   return way == Way::both ? total + mse((*m.decoder)(z), x) : total;
 }
@@ -169,23 +169,12 @@ Verdict collapse(const LabOptions& o) {
 }
 
 Verdict compression(const LabOptions& o) {
-  Table table{.columns = {"codes", "bits per pixel", "PSNR, dB", "JPEG of this PSNR, bits per pixel without its 600 bytes of head"}};
+  Table table{.columns = {"codes", "bits per pixel", "PSNR, dB", "JPEG of this PSNR, bits per pixel without its head"}};
   std::vector<Picture> originals;
   for (size_t i = 0; i < 40; ++i) originals.push_back(faces().picture(split().held_out[i]));
   const auto jpeg = [&](double wanted) {
-    for (int quality = 1; quality <= 100; ++quality) {
-      double bytes = 0, near = 0;
-      for (const Picture& p : originals) {
-        const std::string file = jpeg_bytes(p, quality);
-        const Picture back = decode_picture(file, "jpeg");
-        double squares = 0;
-        for (size_t i = 0; i < p.bytes.size(); ++i) squares += std::pow((p.bytes[i] - back.bytes[i]) / 255.0, 2);
-        near += psnr(squares / static_cast<double>(p.bytes.size())) / static_cast<double>(originals.size());
-        bytes += (static_cast<double>(file.size()) - 607) / static_cast<double>(originals.size());
-      }
-      if (near >= wanted) return 8 * bytes / (side * side);
-    }
-    return 0.0;
+    const double bytes = jpeg_size(originals, wanted, 1);
+    return bytes > 0 ? 8 * (bytes - jpeg_head) / (side * side) : 0;
   };
   bool rises = true;
   double before = 0;
@@ -220,15 +209,9 @@ double prior_bits(const std::string& kind, const Tensor& training, const Tensor&
   prior.module().initialize(seed);
   random_state() = {seed, 0};
   AdamW optimizer(prior.module(), {.decay = 0.01});
-  Random random(seed, uint64_t{1} << 62);
-  const int64_t cells = training.dim(1) * training.dim(2);
+  GridLoader grids(training, batch, seed);
   for (int64_t step = 0; step < count; ++step) {
-    Tensor ids = empty({batch, training.dim(1), training.dim(2)}, DType::i32);
-    for (int64_t row = 0; row < batch; ++row) {
-      const auto n = static_cast<int64_t>(random.uniform() * static_cast<double>(training.dim(0)));
-      std::copy_n(training.data<int32_t>() + n * cells, cells, ids.mutable_data<int32_t>() + row * cells);
-    }
-    prior.loss(ids).backward();
+    prior.loss(grids.next()).backward();
     optimizer.step(step < count / 2 ? 2e-3 : 6e-4);
   }
   prior.module().evaluate();

@@ -38,6 +38,9 @@ PictureModel load_picture_model(const std::string& folder);
 
 // Pictures of files and folders; the one word "faces" stands for drawn ones, of which there are `faces`.
 std::unique_ptr<PictureSet> open_pictures(const std::vector<std::string>& data, const PictureOptions& options, int64_t faces, uint64_t seed);
+// Drawn faces are no path: without it run.json would keep the path of a folder that happens to have that name.
+void settle_data(std::vector<std::string>& data);
+int64_t held_out_of(const PictureSet& set, double fraction);   // how many pictures, at least one
 void note_broken(const PictureSet& set);   // once, with the first few names
 
 // How near reconstructions are to pictures, and which codes they took.

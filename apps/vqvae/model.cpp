@@ -81,6 +81,14 @@ PictureModel load_picture_model(const std::string& folder) {
   return m;
 }
 
+void settle_data(std::vector<std::string>& data) {
+  if (data == std::vector<std::string>{"faces"}) data.clear();
+}
+
+int64_t held_out_of(const PictureSet& set, double fraction) {
+  return std::max<int64_t>(1, std::llround(fraction * static_cast<double>(set.size())));
+}
+
 std::unique_ptr<PictureSet> open_pictures(const std::vector<std::string>& data, const PictureOptions& o, int64_t faces, uint64_t seed) {
   if (data.empty() || (data.size() == 1 && data[0] == "faces")) return std::make_unique<CartoonFaces>(faces, o.size, seed);
   return std::make_unique<PictureFolder>(data, PictureFolder::Options{.side = o.size, .crop = o.crop});

@@ -14,9 +14,9 @@
 #include "core/json_fields.h"
 #include "core/json_file.h"
 #include "core/log.h"
-#include "core/random.h"
 #include "core/safetensors.h"
 #include "core/signals.h"
+#include "data/grids.h"
 #include "models/prior.h"
 #include "nn/html.h"
 #include "nn/run_report.h"
@@ -82,37 +82,6 @@ Codes codes_of_grids(const PictureModel& m, const Tensor& grids) {
   return codes;
 }
 
-// Grids at random. Sample number s is the grid that the random numbers of (seed, s) say; the saved position is that of the batches consumed.
-class GridLoader final : public Stateful {
- public:
-  GridLoader(Tensor grids, int64_t batch, uint64_t seed) : grids_(std::move(grids)), batch_(batch), seed_(seed) {}
-  Tensor next() {
-    const int64_t cells = grids_.dim(1) * grids_.dim(2);
-    Tensor ids = empty({batch_, grids_.dim(1), grids_.dim(2)}, DType::i32);
-    for (int64_t row = 0; row < batch_; ++row) {
-      Random random(seed_, (uint64_t{1} << 62) + static_cast<uint64_t>(position_ * batch_ + row));
-      const auto grid = static_cast<int64_t>(random.uniform() * static_cast<double>(grids_.dim(0)));
-      std::copy_n(grids_.data<int32_t>() + grid * cells, cells, ids.mutable_data<int32_t>() + row * cells);
-    }
-    ++position_;
-    return ids;
-  }
-  void save(State& to, const std::string& prefix) const override {
-    to.put(prefix + "batch", position_), to.put(prefix + "grids", grids_.dim(0));
-  }
-  void load(const State& from, const std::string& prefix) override {
-    QD_CHECK(from.integer(prefix + "grids") == grids_.dim(0), "--data",
-             str("expected the ", from.integer(prefix + "grids"), " pictures that the run began with, got ", grids_.dim(0)), "give the same --data");
-    position_ = from.integer(prefix + "batch");
-  }
-
- private:
-  const Tensor grids_;
-  const int64_t batch_;
-  const uint64_t seed_;
-  int64_t position_ = 0;
-};
-
 // Bits of a code by how often each occurs among the grids to learn from, one more added to each, measured on the others.
 double histogram_bits(const Tensor& training, const Tensor& held_out, int64_t codes) {
   const auto counts = code_counts(training, codes);
@@ -169,13 +138,12 @@ Picture new_pictures(const PictureModel& m, const Prior& prior, int64_t count, c
 int prior(PriorFlags& o, const Command& command) {
   o.train.settle(command);
   QD_CHECK(!o.model.empty(), "--model", "expected a directory with a model, got none", "bin/vqvae train makes one");
-  if (o.data == std::vector<std::string>{"faces"}) o.data.clear();   // no path: run.json makes those absolute
+  settle_data(o.data);
   o.model = std::filesystem::absolute(o.model).lexically_normal().string();
   const PictureModel m = load_picture_model(o.model);
   const auto seed = static_cast<uint64_t>(o.train.seed);
   const auto set = open_pictures(o.data, m.pictures, faces_drawn, seed);
-  const auto part = static_cast<int64_t>(std::llround(o.train.val_fraction * static_cast<double>(set->size())));
-  const PictureSplit split = split_pictures(set->size(), std::max<int64_t>(part, 1), seed);
+  const PictureSplit split = split_pictures(set->size(), held_out_of(*set, o.train.val_fraction), seed);
   QD_CHECK(o.sizes.kind == "attention" || m.model->c.levels == 1, "--kind", "expected attention for a model of two grids, got " + o.sizes.kind,
            "convolutions see one grid");
   const Tensor training = grids_of(m, *set, split.training), held_out = grids_of(m, *set, split.held_out);

@@ -53,23 +53,6 @@ Picture usage_of(const std::vector<int64_t>& counts) {
   return p;
 }
 
-// Bits per pixel of JPEG files, headers and all, at the lowest quality that is as near to the pictures on average; 0: none is.
-double jpeg_bits(const std::vector<Picture>& pictures, double wanted) {
-  for (int quality = 5; quality <= 100; quality += 5) {
-    double bytes = 0, near = 0;
-    for (const Picture& p : pictures) {
-      const std::string file = jpeg_bytes(p, quality);
-      const Picture back = decode_picture(file, "jpeg");
-      double squares = 0;
-      for (size_t i = 0; i < p.bytes.size(); ++i) squares += std::pow((p.bytes[i] - back.bytes[i]) / 255.0, 2);
-      near += psnr(squares / static_cast<double>(p.bytes.size())) / static_cast<double>(pictures.size());
-      bytes += static_cast<double>(file.size());
-    }
-    if (near >= wanted) return 8 * bytes / static_cast<double>(std::ssize(pictures) * pictures[0].width * pictures[0].height);
-  }
-  return 0;
-}
-
 int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
   const int64_t stride = largest_stride(o.model);
@@ -79,7 +62,7 @@ int train(TrainOptions& o, const Command& command) {
   o.model.quantizer.beta = static_cast<float>(o.beta), o.model.quantizer.gamma = static_cast<float>(o.gamma);
   o.model.quantizer.decay = static_cast<float>(o.decay);
   o.model.quantizer.restart = !o.no_restart, o.model.quantizer.kmeans = o.kmeans ? 10 : 0;
-  if (o.data == std::vector<std::string>{"faces"}) o.data.clear();   // no path: run.json makes those absolute
+  settle_data(o.data);
   const auto width = static_cast<double>(o.model.width);
   check_memory("--width", width * width * 30 + static_cast<double>(o.model.quantizer.codes * o.model.quantizer.width));
   const auto seed = static_cast<uint64_t>(o.train.seed);
@@ -89,9 +72,7 @@ int train(TrainOptions& o, const Command& command) {
 
   const auto set = open_pictures(o.data, o.pictures, faces_drawn, seed);
   const auto val_set = o.train.val.empty() ? nullptr : open_pictures(o.train.val, o.pictures, 500, seed + 1);
-  const auto part = static_cast<int64_t>(std::llround(o.train.val_fraction * static_cast<double>(set->size())));
-  const bool holds_out = !val_set && o.train.val_fraction > 0;
-  PictureSplit split = split_pictures(set->size(), holds_out ? std::max<int64_t>(part, 1) : 0, seed);
+  PictureSplit split = split_pictures(set->size(), val_set || o.train.val_fraction == 0 ? 0 : held_out_of(*set, o.train.val_fraction), seed);
   if (val_set) split.held_out = split_pictures(val_set->size(), 0, seed).training;
   const PictureSet& held_out = val_set ? *val_set : *set;
   PictureLoader batches(*set, split.training, {.batch = o.train.batch, .seed = seed, .mirror = !o.no_mirror});
@@ -123,7 +104,7 @@ int train(TrainOptions& o, const Command& command) {
     Kept kept{.most = 16};
     const auto& shown_pictures = split.held_out.empty() ? split.training : split.held_out;
     const PictureScore s = score(model, held_out, {shown_pictures.begin(), shown_pictures.begin() + std::min<int64_t>(64, std::ssize(shown_pictures))}, &kept);
-    const double jpeg = kept.originals.empty() ? 0 : jpeg_bits(kept.originals, s.psnr);
+    const double jpeg = 8 * jpeg_size(kept.originals, s.psnr, 5) / static_cast<double>(o.pictures.size * o.pictures.size);
     write_run_report(run, {.loss_unit = "mean squares, values from -1 to 1",
                            .figures = {{"PSNR of held-out pictures", str(shown(s.psnr), " dB")},
                                        {"JPEG of the same PSNR", jpeg > 0 ? shown(jpeg) : "none", "bits per pixel, whole files"},

@@ -160,4 +160,12 @@ TEST_CASE("picture: scores of pictures are those of their definitions") {
   const std::string jpeg = jpeg_bytes(a, 95);
   CHECK(decode_picture(jpeg, "jpeg").width == 24);
   CHECK(jpeg_bytes(a, 10).size() < jpeg.size());
+  const std::vector<Picture> both = {a, b};
+  const double few = jpeg_size(both, 15, 1), more = jpeg_size(both, 25, 1);
+  CHECK(few > jpeg_head);
+  CHECK(few < more);
+  CHECK(more <= jpeg_size(both, 25, 7));
+  CHECK(jpeg_size(both, 100, 1) == 0);
+  CHECK(picture_mse(a, a) == 0);
+  CHECK(has(message_of([&] { picture_mse(a, pattern(3, 3)); }), "expected pictures of one size"));
 }

@@ -178,7 +178,6 @@ TEST_CASE("pictures: cartoon faces are the same for a seed, and all different") 
     different.insert(a.picture(i).bytes);
   }
   CHECK(different.size() == 40);
-  // A face is in the middle: on the average the middle differs from the corner above it.
   CHECK(a.name(3) == "face 3");
 }
 
