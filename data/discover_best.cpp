@@ -143,12 +143,11 @@ std::vector<FoundWord> recounted(std::span<const std::string_view> texts, const 
   for (const FoundWord& w : words) entries.push_back({w.word, w.count});
   if (entries.empty()) return {};
   const Segmenter segmenter(Dictionary(entries), SegmentMethod::unigram);
-  WordCounter counter(
-      {.strategy = CountStrategy::sharded,
-       .split = [&](std::string_view text, std::vector<std::string_view>& found) { segmenter.words(text, found); },
-       .boundary = [&](std::string_view text, size_t at) { return segmenter.boundary(text, at); }});
+  CountOptions options;
+  split_with(segmenter, options);
+  WordCounter counter(options);
   for (const std::string_view text : texts)
-    for (const auto block : cut_text(text, 8 << 20, [&](std::string_view t, size_t at) { return segmenter.boundary(t, at); }))
+    for (const auto block : cut_text(text, 8 << 20, options.boundary))
       counter.add(block);
   std::vector<FoundWord> found;
   counter.finish(0, [&](const CountedWord& w) {

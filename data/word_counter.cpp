@@ -98,6 +98,12 @@ size_t space_boundary(std::string_view text, size_t position) {
   return 0;
 }
 
+void split_with(const Segmenter& segmenter, CountOptions& options) {
+  options.split = [&](std::string_view text, std::vector<std::string_view>& words) { segmenter.words(text, words); };
+  options.splits_broken = true;
+  options.boundary = [&](std::string_view text, size_t at) { return segmenter.boundary(text, at); };
+}
+
 struct WordCounter::Worker {
   explicit Worker(size_t tables) : tables(tables) {}
   std::vector<WordTable> tables;   // one, or one for each shard

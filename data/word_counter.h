@@ -15,6 +15,8 @@
 
 namespace qd {
 
+class Segmenter;
+
 // direct    each thread has one growing table; one thread adds them up
 // batched   each thread counts a batch of texts in a small table, which stays in the cache, and adds it to its growing one
 // sharded   as direct, each thread's table in parts by hash, so that all threads add them up at once
@@ -33,6 +35,9 @@ struct CountOptions {
 // Splits at white space as Python's str.split does.
 void split_at_space(std::string_view text, std::vector<std::string_view>& words);
 size_t space_boundary(std::string_view text, size_t position);
+
+// Words as a segmenter cuts them; keeps a reference to it.
+void split_with(const Segmenter& segmenter, CountOptions& options);
 
 class WordCounter {
  public:

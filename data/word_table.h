@@ -13,13 +13,6 @@
 namespace qd {
 
 class WordTable {
-  static constexpr uint64_t long_word = 0xFF;
-  struct Slot {
-    uint64_t hash = 0;
-    uint64_t first = 0, second = 0;           // the bytes themselves; of a long word where it begins in the arena, and its length
-    uint64_t count : 56 = 0, inside : 8 = 0;  // count 0: empty; inside: how many bytes, or long_word
-  };
-
  public:
   // Different in each process: nobody can make up keys that collide.
   static uint64_t hash_of(std::string_view word) {
@@ -69,6 +62,12 @@ class WordTable {
   }
 
  private:
+  static constexpr uint64_t long_word = 0xFF;
+  struct Slot {
+    uint64_t hash = 0;
+    uint64_t first = 0, second = 0;           // the bytes themselves; of a long word where it begins in the arena, and its length
+    uint64_t count : 56 = 0, inside : 8 = 0;  // count 0: empty; inside: how many bytes, or long_word
+  };
   struct Bytes {
     uint64_t first, second;
   };
@@ -76,9 +75,9 @@ class WordTable {
     const size_t length = word.size();
     return length <= 8 ? Bytes{load(word.data(), length), 0} : Bytes{load(word.data(), 8), load(word.data() + 8, length - 8)};
   }
-  static std::string_view short_word(const Slot& slot) { return {reinterpret_cast<const char*>(&slot.first), slot.inside}; }
   std::string_view word_of(const Slot& slot) const {
-    return slot.inside == long_word ? std::string_view(arena_.data() + slot.first, slot.second) : short_word(slot);
+    return slot.inside == long_word ? std::string_view(arena_.data() + slot.first, slot.second) 
+                                    : std::string_view(reinterpret_cast<const char*>(&slot.first), slot.inside);
   }
 
   // Every table has an order of its own: filled in the order of another one, it would be crowded at one end while it grows.

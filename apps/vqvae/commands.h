@@ -1,7 +1,8 @@
-// The commands of bin/vqvae, one file each, and what they share.
+// The commands of bin/vqvae and what they share; codes.cpp has encode and decode, sample.cpp interpolate as well.
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -54,9 +55,20 @@ struct PictureScore {
 // Of all readable ones among the pictures, 32 at a time; fewer once a signal has asked to leave (core/signals.h). With `keep`, the first so many are kept beside their reconstructions.
 struct Kept {
   int64_t most = 0;
+  std::vector<int64_t> pictures = {};                                 // their numbers
   std::vector<Picture> originals = {}, from_codes = {}, from_vectors = {};   // decoded from z_q, and from z without quantisation
 };
 PictureScore score(const PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep = nullptr, bool with_ssim = false);
+// PNG files in a folder, which it makes: with the names of the pictures, and a number behind one that is taken.
+class PictureWriter {
+ public:
+  explicit PictureWriter(std::string folder);   // throws Error: it cannot be made
+  void write(const std::string& name, const Picture& picture);
+
+ private:
+  const std::string folder_;
+  std::set<std::string> taken_;
+};
 double bits_per_pixel(const PictureCoder& model);   // of codes of one length
 int64_t cells_of(const PictureCoder& model, int64_t size);   // codes of a picture of size x size
 int64_t largest_stride(const VQVAEConfig& config);           // a picture's side is a multiple of it

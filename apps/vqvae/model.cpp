@@ -1,6 +1,7 @@
 // What the commands share: models in directories, pictures, scores.
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "apps/vqvae/commands.h"
@@ -16,6 +17,7 @@
 #include "data/picture_scores.h"
 
 namespace qd {
+namespace fs = std::filesystem;
 namespace {
 
 using nlohmann::json;
@@ -126,10 +128,11 @@ PictureScore score(const PictureCoder& model, const PictureSet& set, const std::
   constexpr int64_t batch = 32;
   const NoGrad off;
   PictureScore s;
+  std::vector<int64_t> readable;
   s.counts.assign(model.strides().size(), std::vector<int64_t>(static_cast<size_t>(model.c.quantizer.codes)));
   for (int64_t begin = 0; begin < std::ssize(pictures) && !interrupted(); begin += batch) {
     const auto some = std::span(pictures).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(batch, std::ssize(pictures) - begin)));
-    const Tensor x = picture_batch(set, some);
+    const Tensor x = picture_batch(set, some, &readable);
     if (!x.defined()) continue;
     const Codes codes = model.codes_of(x);
     const Tensor y = model.picture_of(codes);
@@ -147,6 +150,7 @@ PictureScore score(const PictureCoder& model, const PictureSet& set, const std::
       const Picture original = to_picture(x, i), decoded = to_picture(y, i);
       if (with_ssim) s.ssim += ssim(original, decoded);
       if (i >= kept) continue;
+      keep->pictures.push_back(readable[static_cast<size_t>(i)]);
       keep->originals.push_back(original), keep->from_codes.push_back(decoded);
       if (plain.defined()) keep->from_vectors.push_back(to_picture(plain, i));
     }
@@ -154,6 +158,19 @@ PictureScore score(const PictureCoder& model, const PictureSet& set, const std::
   const auto n = static_cast<double>(std::max<int64_t>(s.pictures, 1));
   s.mse /= n, s.psnr /= n, s.ssim /= n;
   return s;
+}
+
+PictureWriter::PictureWriter(std::string folder) : folder_(std::move(folder)) {
+  std::error_code error;
+  fs::create_directories(folder_, error);
+  QD_CHECK(!error && fs::is_directory(folder_), folder_, "expected a folder that can be made" + (error ? ": " + error.message() : ""));
+}
+
+void PictureWriter::write(const std::string& name, const Picture& picture) {
+  const std::string stem = fs::path(name).stem().string();
+  std::string free = stem;
+  for (int n = 2; !taken_.insert(free).second; ++n) free = str(stem, "-", n);
+  write_png(folder_ + "/" + free + ".png", picture);
 }
 
 }  // namespace qd

@@ -56,9 +56,7 @@ int count(const CountFlags& o) {
   std::optional<Segmenter> segmenter;
   if (o.by == "word") {
     segmenter.emplace(Dictionary(read_word_counts(o.dict), o.dict), SegmentMethod::unigram);
-    options.split = [&](std::string_view text, std::vector<std::string_view>& words) { segmenter->words(text, words); };
-    options.splits_broken = true;
-    options.boundary = [&](std::string_view text, size_t at) { return segmenter->boundary(text, at); };
+    split_with(*segmenter, options);
   }
   WordCounter words(options);
   CharacterCounter characters;
