@@ -265,6 +265,18 @@ Picture resize(const Picture& picture, int64_t width, int64_t height) {
   return out;
 }
 
+Picture enlarged(const Picture& picture, int64_t times) {
+  QD_CHECK(times > 0 && picture.width * picture.height * times * times <= most_pixels, "enlarge", str("expected a factor above 0 that fits, got ", times));
+  Picture out{picture.width * times, picture.height * times, {}};
+  out.bytes.reserve(static_cast<size_t>(out.width * out.height * 3));
+  for (int64_t y = 0; y < out.height; ++y)
+    for (int64_t x = 0; x < out.width; ++x) {
+      const auto pixel = picture.bytes.begin() + (y / times * picture.width + x / times) * 3;
+      out.bytes.insert(out.bytes.end(), pixel, pixel + 3);
+    }
+  return out;
+}
+
 std::string png_bytes(const Picture& picture) {
   QD_CHECK(!picture.empty(), "png", "expected a picture, got none");
   std::string bytes;

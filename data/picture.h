@@ -32,6 +32,8 @@ Picture center_crop(const Picture& picture, int64_t side, const std::string& nam
 // 22 bits with bytes between the passes. The bytes are PIL's.
 Picture resize(const Picture& picture, int64_t width, int64_t height);
 
+Picture enlarged(const Picture& picture, int64_t times);   // every pixel as a square of times x times
+
 void write_png(const std::string& path, const Picture& picture);   // whole or not at all
 std::string png_bytes(const Picture& picture);
 std::string jpeg_bytes(const Picture& picture, int quality);   // 1 to 100, as stb writes it

@@ -35,22 +35,20 @@ Picture rows_of(const Kept& kept, int64_t columns) {
       while (std::ssize(all) % columns != 0) all.push_back({all[0].width, all[0].height, std::vector<uint8_t>(all[0].bytes.size(), 255)});
     }
   }
-  return grid(all, columns);
+  return enlarged(grid(all, columns), std::max<int64_t>(1, 96 / all[0].width));   // small pictures can be seen as well
 }
 
 // How often each code was chosen, as a square of brightness: the commonest is white, one that nobody chose is red.
 Picture usage_of(const std::vector<int64_t>& counts) {
   const auto side = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(counts.size()))));
   const double most = std::log1p(static_cast<double>(*std::max_element(counts.begin(), counts.end())));
-  Picture p{side * 8, side * 8, {}};
-  for (int64_t y = 0; y < p.height; ++y)
-    for (int64_t x = 0; x < p.width; ++x) {
-      const auto k = static_cast<size_t>(y / 8 * side + x / 8);
-      const bool is_code = k < counts.size(), used = is_code && counts[k] > 0;
-      const auto light = static_cast<uint8_t>(used ? 40 + 215 * std::log1p(static_cast<double>(counts[k])) / std::max(most, 1e-9) : 0);
-      for (const uint8_t value : {is_code && !used ? uint8_t{200} : light, light, light}) p.bytes.push_back(value);
-    }
-  return p;
+  Picture p{side, side, {}};
+  for (size_t k = 0; k < static_cast<size_t>(side * side); ++k) {
+    const bool is_code = k < counts.size(), used = is_code && counts[k] > 0;
+    const auto light = static_cast<uint8_t>(used ? 40 + 215 * std::log1p(static_cast<double>(counts[k])) / std::max(most, 1e-9) : 0);
+    for (const uint8_t value : {is_code && !used ? uint8_t{200} : light, light, light}) p.bytes.push_back(value);
+  }
+  return enlarged(p, 8);
 }
 
 int train(TrainOptions& o, const Command& command) {
@@ -96,7 +94,8 @@ int train(TrainOptions& o, const Command& command) {
       last = score(model, held_out, split.held_out);
       const double wait = 1000 * waited / static_cast<double>(std::max<int64_t>(steps, 1));
       waited = 0, steps = 0;
-      return Values{{"val_loss", last.mse}, {"val_psnr", last.psnr}, {"codes_used", static_cast<double>(last.codes_used())},
+      // As in training, where values are from -1 to 1; those of the codes' distance are left out.
+      return Values{{"val_loss", 4 * last.mse}, {"val_psnr", last.psnr}, {"codes_used", static_cast<double>(last.codes_used())},
                     {"perplexity", last.perplexity()}, {"data_wait_ms", wait}};
     };
   }
@@ -104,10 +103,10 @@ int train(TrainOptions& o, const Command& command) {
     Kept kept{.most = 16};
     const auto& shown_pictures = split.held_out.empty() ? split.training : split.held_out;
     const PictureScore s = score(model, held_out, {shown_pictures.begin(), shown_pictures.begin() + std::min<int64_t>(64, std::ssize(shown_pictures))}, &kept);
-    const double jpeg = 8 * jpeg_size(kept.originals, s.psnr, 5) / static_cast<double>(o.pictures.size * o.pictures.size);
-    write_run_report(run, {.loss_unit = "mean squares, values from -1 to 1",
-                           .figures = {{"PSNR of held-out pictures", str(shown(s.psnr), " dB")},
-                                       {"JPEG of the same PSNR", jpeg > 0 ? shown(jpeg) : "none", "bits per pixel, whole files"},
+    const auto pixels = static_cast<double>(o.pictures.size * o.pictures.size);
+    const double jpeg = 8 * jpeg_size(kept.originals, s.psnr, 5) / pixels;
+    write_run_report(run, {.loss_unit = "mean squares, values from -1 to 1; training with the codes' distance",
+                           .figures = {{"JPEG of the same PSNR", jpeg > 0 ? shown(jpeg) : "none", str("bits per pixel, ", shown(8 * jpeg_head / pixels), " of it the files' heads")},
                                        {"parameters", with_commas(model.parameter_count())},
                                        {"bits per pixel", shown(bits_per_pixel(model)), str("a picture is ", with_commas(cells_of(model, o.pictures.size)), " codes")}},
                            .sections = [&](Report& page) {
@@ -131,7 +130,7 @@ int train(TrainOptions& o, const Command& command) {
   note_broken(*set);
   const auto figure = [&](const char* name) { return find(result.best, name) ? *find(result.best, name) : NAN; };
   return finish(o.train, result, "images", run,
-                {{"val_psnr", figure("val_psnr")}, {"val_mse", figure("val_loss")}, {"codes_used", figure("codes_used")}, {"perplexity", figure("perplexity")}});
+                {{"val_psnr", figure("val_psnr")}, {"val_mse", figure("val_loss") / 4}, {"codes_used", figure("codes_used")}, {"perplexity", figure("perplexity")}});
 }
 
 }  // namespace

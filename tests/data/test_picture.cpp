@@ -141,6 +141,16 @@ TEST_CASE("picture: PNG files come back, grids have gaps") {
   CHECK(has(message_of([&] { grid(uneven, 2); }), "expected pictures of 5 x 3, got 4 x 3"));
 }
 
+TEST_CASE("picture: enlarged by squares") {
+  const Picture p = pattern(3, 2), large = enlarged(p, 4);
+  CHECK(large.width == 12);
+  CHECK(large.height == 8);
+  for (int64_t y = 0; y < 8; ++y)
+    for (int64_t i = 0; i < 36; ++i) CHECK(large.bytes[static_cast<size_t>(y * 36 + i)] == p.bytes[static_cast<size_t>(y / 4 * 9 + i / 12 * 3 + i % 3)]);
+  CHECK(enlarged(p, 1).bytes == p.bytes);
+  CHECK(has(message_of([&] { enlarged(p, 0); }), "expected a factor above 0"));
+}
+
 TEST_CASE("picture: scores of pictures are those of their definitions") {
   const Picture a = pattern(24, 20);
   CHECK(ssim(a, a) == doctest::Approx(1));
