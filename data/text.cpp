@@ -114,9 +114,11 @@ int64_t broken_bytes(std::span<const std::string_view> parts) {
 
 std::vector<std::string_view> cut_text(std::string_view text, size_t size, const Boundary& boundary) {
   std::vector<std::string_view> pieces;
-  for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
-    for (size_t length = size; end <= begin; length *= 2) end = boundary(text, std::min(text.size(), begin + length));
-    pieces.push_back(text.substr(begin, end - begin));
+  while (!text.empty()) {
+    size_t end = 0;
+    for (size_t length = size; end == 0; length *= 2) end = boundary(text, std::min(text.size(), length));
+    pieces.push_back(text.substr(0, end));
+    text.remove_prefix(end);
   }
   return pieces;
 }

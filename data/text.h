@@ -32,7 +32,8 @@ int64_t text_bytes(std::span<const std::string_view> parts);
 int64_t broken_bytes(std::span<const std::string_view> parts);   // bytes that are not UTF-8
 
 // A text in pieces of about `size` bytes. boundary(text, position) gives the last place <= position where the text may be cut,
-// and text.size() from there on; a piece grows until it has such a place.
+// and text.size() from there on; a piece grows until it has such a place. It sees the text from the piece on: one that looks for a rare place
+// would else go back to the beginning for every piece.
 using Boundary = std::function<size_t(std::string_view text, size_t position)>;
 std::vector<std::string_view> cut_text(std::string_view text, size_t size, const Boundary& boundary = utf8_boundary);
 

@@ -121,6 +121,10 @@ TEST_CASE("text: pieces grow until there is a place to cut") {
   CHECK(joined == "ab cd efghijklmnopqrstuvw x");
   REQUIRE(pieces.size() == 2);
   CHECK(pieces[0] == "ab cd");
+  const std::string long_line(1000, 'x');
+  std::vector<size_t> seen;   // how much text there was to look at
+  cut_text(long_line, 100, [&](std::string_view t, size_t position) { return seen.push_back(t.size()), position; });
+  CHECK(seen == std::vector<size_t>{1000, 900, 800, 700, 600, 500, 400, 300, 200, 100});
   CHECK(cut_text("", 6).empty());
   CHECK(cut_text("求导求导", 1).size() == 4);
 }
