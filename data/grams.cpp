@@ -95,6 +95,21 @@ LargeVector<uint64_t> grouped(size_t positions, size_t groups, const Number& num
   return slots;
 }
 
+// Of each of so many grams the first position where gram_at(i) gives it; asked once for every position, from several threads.
+template <class GramAt>
+std::vector<uint32_t> first_positions(size_t positions, size_t grams, const GramAt& gram_at) {
+  const auto tasks = static_cast<size_t>(std::min(threads(), 8));
+  std::vector<std::vector<uint32_t>> found(tasks, std::vector<uint32_t>(grams, UINT32_MAX));
+  parallel_tasks(static_cast<int64_t>(tasks), [&](int64_t task) {
+    auto& own = found[static_cast<size_t>(task)];
+    for (size_t i = positions * static_cast<size_t>(task + 1) / tasks; i-- > positions * static_cast<size_t>(task) / tasks;)
+      if (const int32_t gram = gram_at(i); gram >= 0) own[static_cast<size_t>(gram)] = static_cast<uint32_t>(i);
+  });
+  for (size_t task = 1; task < tasks; ++task)
+    for (size_t g = 0; g < grams; ++g) found[0][g] = std::min(found[0][g], found[task][g]);
+  return std::move(found[0]);
+}
+
 // Ranges of groups with about as many positions in each, the same for any number of threads.
 std::vector<size_t> even_tasks(const std::vector<size_t>& begin) {
   const size_t groups = begin.size() - 1, per_task = begin.back() / 64 + 1;
@@ -216,14 +231,8 @@ Grams single_characters(const Characters& text, int64_t min_count) {
   // The commonest have the first numbers, so that those who stay keep theirs, less one.
   while (grams.size() + 1 < text.codes.size() && text.count[grams.size() + 1] >= min_count)
     grams.count.push_back(static_cast<uint32_t>(text.count[grams.size() + 1]));
-  grams.first.resize(grams.size());
   const auto kept = static_cast<int32_t>(grams.size());
-  parallel_for(std::ssize(text.ids), 1 << 16, [&](int64_t from, int64_t to) {
-    for (auto i = static_cast<size_t>(from); i < static_cast<size_t>(to); ++i)
-      grams.at[i] = text.ids[i] <= kept ? text.ids[i] - 1 : -1;
-  });
-  for (size_t i = text.ids.size(); i-- > 0;)
-    if (grams.at[i] >= 0) grams.first[static_cast<size_t>(grams.at[i])] = static_cast<uint32_t>(i);
+  grams.first = first_positions(text.ids.size(), grams.size(), [&](size_t i) { return grams.at[i] = text.ids[i] <= kept ? text.ids[i] - 1 : -1; });
   return grams;
 }
 
@@ -279,22 +288,9 @@ Grams longer_grams(const Characters& text, const Grams& shorter, int64_t min_cou
     renumbered[gram.old] = static_cast<int32_t>(grams.count.size());
     grams.count.push_back(gram.count);
   }
-  std::vector<std::vector<uint32_t>> first(shares);
-  parallel_tasks(static_cast<int64_t>(shares), [&](int64_t task) {
-    auto& own = first[static_cast<size_t>(task)];
-    own.assign(grams.count.size(), UINT32_MAX);
-    const size_t from = grams.at.size() * static_cast<size_t>(task) / shares, to = grams.at.size() * static_cast<size_t>(task + 1) / shares;
-    for (size_t i = to; i-- > from;) {
-      if (grams.at[i] < 0) continue;
-      const int32_t id = renumbered[static_cast<size_t>(grams.at[i])];
-      grams.at[i] = id;
-      if (id >= 0) own[static_cast<size_t>(id)] = static_cast<uint32_t>(i);
-    }
+  grams.first = first_positions(grams.at.size(), grams.count.size(), [&](size_t i) {
+    return grams.at[i] >= 0 ? grams.at[i] = renumbered[static_cast<size_t>(grams.at[i])] : -1;
   });
-  for (const auto& own : first) {   // of the tasks, the first that has a gram has its first position
-    grams.first.resize(own.size(), UINT32_MAX);
-    for (size_t g = 0; g < own.size(); ++g) grams.first[g] = std::min(grams.first[g], own[g]);
-  }
   return grams;
 }
 
