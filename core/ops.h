@@ -53,6 +53,8 @@ struct BatchStatistics {
   Tensor mean, variance;                                         // (C) each
 };
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, BatchStatistics& found);
+// The same with mean and variance of each sample alone, over all of its rows and C / groups neighbouring channels (Wu and He 2018): x (B, ..., C)
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, float epsilon);
 // norm(alpha x + f), fused: the post-norm residual (DeepNorm, Wang et al. 2022)
 Tensor residual_norm(const Tensor& x, float alpha, const Tensor& f, const Tensor& weight, const Tensor& bias, NormOptions options = {});
 
@@ -133,6 +135,16 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
 Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const ConvOptions& options = {}, const ConvFused& fused = {});
 // The taps of a masked convolution (van den Oord et al. 2016, PixelCNN): those before the middle one in reading order; type B has it as well.
 std::vector<uint8_t> causal_taps(int64_t kernel_height, int64_t kernel_width, bool type_b);
+
+// --- pooling (ops_pool.cpp): x (B, H, W, C) -> (B, H', W', C), H' = floor((H + 2 padding - window) / stride) + 1
+struct PoolOptions {
+  PerAxis window = 2;
+  PerAxis stride = 0;                                            // 0: as far as the window is wide
+  PerAxis padding = 0;                                           // at most half a window, on both sides
+};
+Tensor max_pool2d(const Tensor& x, const PoolOptions& options = {});    // the gradient goes to the first of equals; padding never wins
+Tensor average_pool2d(const Tensor& x, const PoolOptions& options = {});   // padding counts as zeros
+Tensor upsample_nearest(const Tensor& x, PerAxis factor);        // (B, H, W, C) -> (B, H factor.y, W factor.x, C), each pixel repeated
 
 // --- quantisation (ops_quantise.cpp)
 Tensor stop_gradient(const Tensor& x);                           // sg[x]: the same numbers, constant to the gradient

@@ -1,5 +1,7 @@
 // Reductions, softmax and norms: operations over rows, with their gradients.
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "core/ops.h"
@@ -118,50 +120,67 @@ Tensor residual_norm(const Tensor& x, float alpha, const Tensor& f, const Tensor
   return norm_of("residual_norm", f, &x, alpha, weight, bias, options);
 }
 
-// x^ = (x - m) r, r = 1 / sqrt(v + epsilon):   dx = w r (dy - mean(dy) - x^ mean(dy x^)),  dw = sum(dy x^),  db = sum(dy), over rows
-Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, BatchStatistics& found) {
-  const int64_t rows = x.rows(), cols = x.cols();
-  QD_CHECK(x.rank() >= 2 && rows > 0, "batch_norm", str("expected (..., C) with at least one row, got ", x.shape().str()));
-  QD_CHECK(weight.shape() == Shape({cols}), "batch_norm", str("expected a weight of shape (", cols, "), got ", weight.shape().str()));
-  QD_CHECK(bias.shape() == Shape({cols}), "batch_norm", str("expected a bias of shape (", cols, "), got ", bias.shape().str()));
-  const float share = 1 / static_cast<float>(rows);
-  const auto each = [&](const Tensor& row) { return Strided{row.data(), 0, 1}; };   // row by row the same
-  const auto whole = [&](const Tensor& t) { return Strided{t.data(), cols, 1}; };
-  const auto mean_rows = [&](const Tensor& t) {
-    Tensor mean = empty({cols});
-    kernels().sum_rows(rows, cols, t.data(), mean.mutable_data(), false);
-    kernels().combine(cols, share, mean.data(), 0, nullptr, mean.mutable_data());
-    return mean;
+// Blocks of `rows` rows, each with one mean m and one variance v for every group of neighbouring channels. d = x - m, r = 1 / sqrt(v + epsilon):
+//   y = w r d + b,   dw = sum(r dy d),  db = sum(dy),   dx = r w dy - r^2 mean(r w dy d) d - r mean(w dy)
+// The statistics are kept, d is computed again.
+static Tensor channel_norm(const char* name, const Tensor& x, int64_t blocks, int64_t groups, const Tensor& weight, const Tensor& bias, float epsilon,
+                           BatchStatistics* found) {
+  const int64_t cols = x.cols(), rows = x.rows() / blocks;
+  QD_CHECK(weight.defined() && bias.defined(), name, "expected a weight and a bias");
+  expect_row(name, "weight", weight, cols);
+  expect_row(name, "bias", bias, cols);
+  // Sums over rows, channel by channel -> at each channel the mean over its group.
+  const auto level = [rows, cols, width = cols / groups](const float* sums, float* means) {
+    for (int64_t c = 0; c < cols; c += width) {
+      double sum = 0;
+      for (int64_t i = 0; i < width; ++i) sum += sums[c + i];
+      std::fill_n(means + c, width, static_cast<float>(sum / static_cast<double>(width * rows)));
+    }
   };
-  found.mean = mean_rows(x);
-  Tensor hat = empty_like(x), y = empty_like(x), inverse = empty({cols});
-  kernels().binary(Binary::sub, rows, cols, whole(x), each(found.mean), hat.mutable_data(), false);
-  kernels().binary(Binary::mul, rows, cols, whole(hat), whole(hat), y.mutable_data(), false);
-  found.variance = mean_rows(y);
-  for (int64_t c = 0; c < cols; ++c) inverse.mutable_data()[c] = 1 / std::sqrt(found.variance.data()[c] + epsilon);
-  kernels().binary(Binary::mul, rows, cols, whole(hat), each(inverse), hat.mutable_data(), false);
-  kernels().binary(Binary::mul, rows, cols, whole(hat), each(weight), y.mutable_data(), false);
-  kernels().binary(Binary::add, rows, cols, whole(y), each(bias), y.mutable_data(), false);
-  return record("batch_norm", y, {x, weight, bias}, [hat = Saved(hat), inverse, weight = Saved(weight), rows, cols, share](const Tensor& dy, Sink& to) {
-    const Strided of_dy{dy.data(), cols, 1}, of_hat{hat->data(), cols, 1};
-    Tensor product = empty_like(dy), dw = empty({cols}), db = empty({cols});
-    kernels().binary(Binary::mul, rows, cols, of_dy, of_hat, product.mutable_data(), false);
-    kernels().sum_rows(rows, cols, product.data(), dw.mutable_data(), false);
-    kernels().sum_rows(rows, cols, dy.data(), db.mutable_data(), false);
-    if (to.wants(0)) {
-      auto [dx, add] = to.into(0);
-      Tensor scale = empty({cols}), slope = empty({cols}), level = empty({cols});
-      kernels().binary(Binary::mul, 1, cols, {weight->data(), cols, 1}, {inverse.data(), cols, 1}, scale.mutable_data(), false);
-      kernels().combine(cols, share, dw.data(), 0, nullptr, slope.mutable_data());
-      kernels().combine(cols, share, db.data(), 0, nullptr, level.mutable_data());
-      kernels().binary(Binary::mul, rows, cols, of_hat, {slope.data(), 0, 1}, product.mutable_data(), false);
-      kernels().combine(product.size(), 1, dy.data(), -1, product.data(), product.mutable_data());
-      kernels().binary(Binary::sub, rows, cols, {product.data(), cols, 1}, {level.data(), 0, 1}, product.mutable_data(), false);
-      kernels().binary(Binary::mul, rows, cols, {product.data(), cols, 1}, {scale.data(), 0, 1}, dx, add);
+  Tensor y = empty_like(x), mean = empty({blocks, cols}), inverse = empty({blocks, cols}), scale = empty({cols}), sums = empty({2, cols});
+  Tensor variance = empty({cols});
+  for (int64_t block = 0; block < blocks; ++block) {
+    const float *in = x.data() + block * rows * cols, *w = weight.data();
+    float *m = mean.mutable_data() + block * cols, *r = inverse.mutable_data() + block * cols, *v = variance.mutable_data();
+    kernels().sum_rows(rows, cols, in, m, false);
+    level(m, m);
+    kernels().channel_sums(rows, cols, in, m, nullptr, sums.mutable_data());
+    level(sums.data() + cols, v);
+    for (int64_t c = 0; c < cols; ++c) r[c] = 1 / std::sqrt(v[c] + epsilon), scale.mutable_data()[c] = w[c] * r[c];
+    kernels().channel_affine(rows, cols, in, m, scale.data(), nullptr, nullptr, bias.data(), y.mutable_data() + block * rows * cols, false);
+  }
+  if (found) *found = {mean.reshape({cols}), variance};
+  return record(name, y, {x, weight, bias}, [x = Saved(x), mean, inverse, weight = Saved(weight), blocks, rows, cols, level](const Tensor& dy, Sink& to) {
+    Tensor dw = zeros({cols}), db = zeros({cols}), both = empty({2, cols}), factors = empty({3, cols});
+    const auto [dx, add] = to.wants(0) ? to.into(0) : Destination{};
+    const float* w = weight->data();
+    float *sum_dy = both.mutable_data(), *sum_dyd = sum_dy + cols, *of_d = factors.mutable_data(), *of_dy = of_d + cols, *rest = of_dy + cols;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const float *in = x->data() + block * rows * cols, *g = dy.data() + block * rows * cols, *m = mean.data() + block * cols, *r = inverse.data() + block * cols;
+      kernels().channel_sums(rows, cols, in, m, g, sum_dy);
+      for (int64_t c = 0; c < cols; ++c) {
+        db.mutable_data()[c] += sum_dy[c], dw.mutable_data()[c] += r[c] * sum_dyd[c];
+        rest[c] = w[c] * sum_dy[c], of_d[c] = w[c] * r[c] * sum_dyd[c];
+      }
+      if (!dx) continue;
+      level(rest, rest), level(of_d, of_d);
+      for (int64_t c = 0; c < cols; ++c) of_d[c] *= -r[c] * r[c], of_dy[c] = r[c] * w[c], rest[c] *= -r[c];
+      kernels().channel_affine(rows, cols, in, m, of_d, g, of_dy, rest, dx + block * rows * cols, add);
     }
     if (to.wants(1)) to.give(1, dw);
     if (to.wants(2)) to.give(2, db);
   });
+}
+
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, BatchStatistics& found) {
+  QD_CHECK(x.rank() >= 2 && x.rows() > 0, "batch_norm", str("expected (..., C) with at least one row, got ", x.shape().str()));
+  return channel_norm("batch_norm", x, 1, x.cols(), weight, bias, epsilon, &found);
+}
+
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, float epsilon) {
+  QD_CHECK(x.rank() >= 2 && x.size() > 0, "group_norm", str("expected (B, ..., C) with at least one element, got ", x.shape().str()));
+  QD_CHECK(groups >= 1 && x.cols() % groups == 0, "group_norm", str("expected a number of groups that divides ", x.cols(), " channels, got ", groups));
+  return channel_norm("group_norm", x, x.dim(0), groups, weight, bias, epsilon, nullptr);
 }
 
 }  // namespace qd

@@ -140,6 +140,10 @@ const Kernels& profiled(const Kernels& kernels) {
   time<&K::norm_gradient>(table, "norm_gradient", [](const kernel::NormGradient& n) {
     return floats(2 + (n.dx ? 1 : 0) + (n.add_dx ? 1 : 0), n.rows, n.cols);
   });
+  time<&K::channel_sums>(table, "channel_sums", [](int64_t rows, int64_t cols, auto, auto, const float* dy, auto) { return floats(dy ? 2 : 1, rows, cols); });
+  time<&K::channel_affine>(table, "channel_affine", [](int64_t rows, int64_t cols, auto, auto, auto, const float* z, auto, auto, auto, bool add) {
+    return floats((z ? 3 : 2) + (add ? 1 : 0), rows, cols);
+  });
   time<&K::gather>(table, "gather", [](int64_t rows, int64_t cols, auto...) { return floats(2, rows, cols); });
   time<&K::scatter_add>(table, "scatter_add", [](int64_t rows, int64_t cols, auto...) { return floats(3, rows, cols); });
   time<&K::cross_entropy>(table, "cross_entropy", [](int64_t rows, int64_t cols, auto, auto, auto, auto, bool gradient, auto) {

@@ -146,6 +146,21 @@ struct BatchNorm : Module {
   }
 };
 
+// Wu and He 2018: every picture by itself, groups of neighbouring channels together.
+struct GroupNorm : Module {
+  GroupNorm(Module& up, std::string name, int64_t groups, int64_t width, double epsilon = 1e-5)
+      : Module(up, std::move(name)),
+        groups(groups),
+        epsilon(static_cast<float>(epsilon)),
+        weight(*this, "weight", {width}, constant(1)),
+        bias(*this, "bias", {width}, constant(0)) {}
+  const int64_t groups;
+  const float epsilon;
+  Parameter weight, bias;
+
+  Tensor operator()(const Tensor& x) const { return group_norm(x, groups, weight, bias, epsilon); }
+};
+
 // Srivastava et al. 2014; in training mode only.
 struct Dropout : Module {
   Dropout(Module& up, std::string name, double p) : Module(up, std::move(name)), p(static_cast<float>(p)) {}

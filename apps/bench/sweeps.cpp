@@ -68,6 +68,8 @@ void sweeps(Rows& rows) {
       traffic("layer norm of a residual", bytes(4), [] { return normalise(false, true); }),
       traffic("rms norm", bytes(2), [] { return normalise(true, false); }),
       traffic("layer norm gradient", bytes(3), [] { return norm_gradient(); }),
+      sweep("channel sums", 2, [](const float* x, const float* y, float* z) { kernels().channel_sums(rows_of, cols, x, x, y, z); }),   // centre, scales: any row
+      sweep("channel affine", 3, [](const float* x, const float* y, float* z) { kernels().channel_affine(rows_of, cols, x, x, y, y, x, y, z, false); }),
       traffic("cross-entropy with gradient", bytes(2), [] {
         return [x = noise({n}), ids = random_ids({positions}, vocabulary), losses = noise({positions})]() mutable {
           kernels().cross_entropy(positions, vocabulary, x.mutable_data(), ids.data<int32_t>(), -100, 1, true, losses.mutable_data());

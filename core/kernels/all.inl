@@ -28,7 +28,7 @@ namespace {
 #include "core/kernels/common.inl"        // loops over vectors, scratch memory
 #include "core/kernels/elementwise.inl"   // unary, binary, combine, fill, dropout
 #include "core/kernels/reduce.inl"        // sums, softmax, cross-entropy, gather, scatter
-#include "core/kernels/norm.inl"          // layer and RMS norm
+#include "core/kernels/norm.inl"          // layer, RMS, batch and group norm
 #include "core/kernels/gemm_block.inl"    // register tiles and the serial product of small blocks
 #include "core/kernels/gemm_pack.inl"     // packers: how operands reach the tiles
 #include "core/kernels/gemm_out.inl"      // how results leave: bias, activation, residual
@@ -69,6 +69,8 @@ const Kernels table = {
     .softmax_gradient = softmax_gradient,
     .norm = norm,
     .norm_gradient = norm_gradient,
+    .channel_sums = channel_sums,
+    .channel_affine = channel_affine,
     .gather = gather,
     .scatter_add = scatter_add,
     .cross_entropy = cross_entropy,

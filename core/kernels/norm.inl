@@ -1,4 +1,5 @@
-// Layer norm and RMS norm. Roof: memory; a row is read again from L1. Variance in a second pass: no cancellation.
+// Layer norm and RMS norm, row by row; sums and sweeps by channel, of which batch and group norm are made. Roof: memory; a row is read again
+// from L1. Variance in a second pass: no cancellation.
 
 void norm(const Norm& n) {
   const float over_cols = 1 / float(n.cols);
@@ -67,4 +68,26 @@ void norm_gradient(const NormGradient& a) {
   };
   deliver(both, a.dweight, a.add_dweight);
   deliver(both + a.cols, a.dbias, a.add_dbias);
+}
+
+void channel_sums(int64_t rows, int64_t cols, const float* x, const float* centre, const float* dy, float* sums) {
+  sum_over_rows(rows, cols, 2 * cols, sums, false, [&](int64_t begin, int64_t end, float* both) {
+    for (int64_t r = begin; r < end; ++r)
+      vectors(0, cols, [&](int64_t j, auto lanes) {
+        const V d = lanes.load(x + r * cols + j) - lanes.load(centre + j), g = dy ? lanes.load(dy + r * cols + j) : d;
+        lanes.store(both + j, lanes.load(both + j) + g);
+        lanes.store(both + cols + j, fma(g, d, lanes.load(both + cols + j)));
+      });
+  });
+}
+
+void channel_affine(int64_t rows, int64_t cols, const float* x, const float* centre, const float* a, const float* z, const float* b, const float* c, float* y, bool add) {
+  each_row(rows, cols, [&](int64_t r) {
+    const int64_t at = r * cols;
+    vectors(0, cols, [&](int64_t j, auto lanes) {
+      V v = fma(lanes.load(x + at + j) - lanes.load(centre + j), lanes.load(a + j), lanes.load(c + j));
+      if (z) v = fma(lanes.load(z + at + j), lanes.load(b + j), v);
+      lanes.store(y + at + j, add ? lanes.load(y + at + j) + v : v);
+    });
+  });
 }

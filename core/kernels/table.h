@@ -264,6 +264,10 @@ struct Kernels {
   void (*softmax_gradient)(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx, bool add);
   void (*norm)(const kernel::Norm&);
   void (*norm_gradient)(const kernel::NormGradient&);
+  // sums (2, cols), over rows: of dy and of dy (x - centre); dy null: of x - centre and its square. centre (cols)
+  void (*channel_sums)(int64_t rows, int64_t cols, const float* x, const float* centre, const float* dy, float* sums);
+  // y = a (x - centre) + b z + c, column by column: centre, a, b, c (cols); z and b may be null
+  void (*channel_affine)(int64_t rows, int64_t cols, const float* x, const float* centre, const float* a, const float* z, const float* b, const float* c, float* y, bool add);
   void (*gather)(int64_t rows, int64_t cols, const int32_t* ids, const float* table, float* y);
   void (*scatter_add)(int64_t rows, int64_t cols, const int32_t* ids, const float* dy, float* table);     // table[ids[r]] += dy[r], in order of r
   // losses[r] = -log softmax(x[r])[target[r]] (0 where ignored); x becomes scale * (softmax - one-hot) when `gradient` (0 where ignored)

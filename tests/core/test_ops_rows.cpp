@@ -272,6 +272,37 @@ TEST_CASE("rows: batch norm normalises every channel over all rows, and tells it
     }
   }
   BatchStatistics found;
-  CHECK(contains(error_of([&] { batch_norm(zeros({2, 3}), zeros({2}), zeros({3}), 1e-5f, found); }), "[batch_norm] expected a weight of shape (3), got (2)"));
+  CHECK(contains(error_of([&] { batch_norm(zeros({2, 3}), zeros({2}), zeros({3}), 1e-5f, found); }), "[batch_norm] expected weight of shape (3), got (2)"));
   CHECK(contains(error_of([&] { batch_norm(zeros({0, 3}), zeros({3}), zeros({3}), 1e-5f, found); }), "at least one row"));
+}
+
+TEST_CASE("rows: group norm normalises each sample's groups of channels") {
+  struct Case {
+    Shape shape;
+    int64_t groups;
+  };
+  for (const Case& k : {Case{{1, 8}, 2}, Case{{3, 2, 2, 6}, 1}, Case{{2, 3, 5, 6}, 3}, Case{{2, 7, 17}, 17}, Case{{2, 5, 4, 33}, 11}, Case{{3, 40, 30, 16}, 4}}) {
+    // At least four numbers a group: of two nothing but their order is left, and gradients cancel.
+    const int64_t rows = k.shape.rows() / k.shape[0], cols = k.shape.cols(), width = cols / k.groups;
+    const auto definition = [&](const Arrays& a) {
+      Array y(k.shape);
+      for (int64_t b = 0; b < k.shape[0]; ++b)
+        for (int64_t g = 0; g < k.groups; ++g) {
+          const auto each = [&](auto f) {
+            for (int64_t r = 0; r < rows; ++r)
+              for (int64_t c = g * width; c < (g + 1) * width; ++c) f((b * rows + r) * cols + c, c);
+          };
+          const auto count = static_cast<double>(rows * width);
+          double mean = 0, variance = 0;
+          each([&](int64_t i, int64_t) { mean += a[0][i] / count; });
+          each([&](int64_t i, int64_t) { variance += std::pow(a[0][i] - mean, 2) / count; });
+          each([&](int64_t i, int64_t c) { y[i] = a[1][c] * (a[0][i] - mean) / std::sqrt(variance + 1e-3) + a[2][c]; });
+        }
+      return y;
+    };
+    check_op("group_norm", [&](const Tensors& t) { return group_norm(t[0], k.groups, t[1], t[2], 1e-3f); }, definition,
+             {normal(k.shape), normal({cols}, 0.5, 1), normal({cols})});
+  }
+  CHECK(contains(error_of([&] { group_norm(zeros({2, 6}), 4, zeros({6}), zeros({6}), 1e-5f); }), "[group_norm] expected a number of groups that divides 6 channels, got 4"));
+  CHECK(contains(error_of([&] { group_norm(zeros({2, 6}), 0, zeros({6}), zeros({6}), 1e-5f); }), "got 0"));
 }

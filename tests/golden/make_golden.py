@@ -285,6 +285,57 @@ def vqvae(p, x, blocks, commitment):
     return picture + commitment * distance, picture, distance, ids, z, codes
 
 
+def channels_first(f, x, *rest, **options):   # a function of PyTorch's on pictures (B, H, W, C)
+    return f(x.permute(0, 3, 1, 2), *rest, **options).permute(0, 2, 3, 1)
+
+
+def post_layers(channels, width):
+    """The network of kexue.fm/archives/6760: name -> (kind, in, out, kernel)."""
+    def residuals(side):
+        for i in range(3):
+            yield f"{side}.residual.{i}.conv_1", ("conv", width, width, 3)
+            yield f"{side}.residual.{i}.norm", ("norm", width, width, 1)
+            yield f"{side}.residual.{i}.conv_2", ("conv", width, width, 1)
+    return {"encoder.conv_1": ("conv", channels, width, 4), "encoder.norm_1": ("norm", width, width, 1),
+            "encoder.conv_2": ("conv", width, width, 4), "encoder.norm_2": ("norm", width, width, 1), **dict(residuals("encoder")),
+            **{f"encoder.norm.{i}": ("norm", width, width, 1) for i in range(2)},
+            **{f"decoder.norm.{i}": ("norm", width, width, 1) for i in range(3)}, **dict(residuals("decoder")),
+            "decoder.conv_1": ("transposed", width, width, 4), "decoder.norm_1": ("norm", width, width, 1),
+            "decoder.conv_2": ("transposed", width, channels, 4)}
+
+
+def post_vqvae(p, x, beta, gamma, averages):
+    """The post's network with a codebook of SimVQ (Zhu et al. 2024). `averages` receives those that the batch norms keep."""
+    def layer(name, x, f=conv, **options):
+        return f(x, p[name + ".weight"], p[name + ".bias"], **options)
+
+    def norm(name, x):
+        mean, variance = torch.zeros(x.shape[-1]).double(), torch.ones(x.shape[-1]).double()
+        y = channels_first(F.batch_norm, x, mean, variance, p[name + ".weight"], p[name + ".bias"], training=True)
+        averages[name + ".mean"], averages[name + ".variance"] = mean, variance
+        return y
+
+    def residual(name, x):
+        h = norm(name + ".norm", layer(name + ".conv_1", torch.relu(x), padding=1))
+        return x + layer(name + ".conv_2", torch.relu(h))
+
+    y = norm("encoder.norm_1", layer("encoder.conv_1", x, stride=2, padding=1))
+    y = norm("encoder.norm_2", layer("encoder.conv_2", torch.relu(y), stride=2, padding=1))
+    for i in range(3):
+        y = residual(f"encoder.residual.{i}", y)
+        y = norm(f"encoder.norm.{i}", y) if i < 2 else y
+    z, codes = y, p["codebook.fixed"].detach() @ p["codebook.weight"]
+    ids = ((z.detach()[..., None, :] - codes.detach()) ** 2).sum(-1).argmin(-1)
+    q = codes[ids]
+    y = z + (q - z).detach()
+    for i in range(3):
+        y = residual(f"decoder.residual.{i}", norm(f"decoder.norm.{i}", y))
+    y = norm("decoder.norm_1", layer("decoder.conv_1", y, conv_transpose, stride=2, padding=1))
+    picture = F.mse_loss(torch.tanh(layer("decoder.conv_2", torch.relu(y), conv_transpose, stride=2, padding=1)), x)
+    distance = beta * F.mse_loss(z.detach(), q) + gamma * F.mse_loss(z, q.detach())
+    return picture + distance, picture, distance, ids, z, codes
+
+
 # --- the files --------------------------------------------------------------------------------------------------------
 
 def make_ops():
@@ -565,6 +616,47 @@ def make_vqvae():
     return out, {**sizes, "codes": codes, "commitment": commitment, "decay": decay}
 
 
+def make_vqvae_post():
+    source = Source(12)
+    sizes, codes, beta, gamma, p = {"channels": 3, "width": 6}, 9, 1.0, 0.25, {}
+    for name, (kind, inputs, outputs, kernel) in post_layers(**sizes).items():
+        if kind == "norm":
+            p[name + ".weight"], p[name + ".bias"] = source.normal(outputs, deviation=0.3, mean=1), source.normal(outputs, deviation=0.3)
+            continue
+        shape = (inputs, kernel, kernel, outputs) if kind == "transposed" else (outputs, kernel, kernel, inputs)
+        p[name + ".weight"] = source.normal(*shape, deviation=1.4 / math.sqrt(inputs * kernel * kernel / (4 if kind == "transposed" else 1)))
+        p[name + ".bias"] = source.normal(outputs, deviation=0.1)
+    p["codebook.fixed"], p["codebook.weight"] = source.normal(codes, sizes["width"]), source.normal(sizes["width"], sizes["width"])
+    x = source.uniform(3, 12, 8, 3, low=-1, high=1)
+    w, averages = {name: leaf(value) for name, value in p.items()}, {}
+    total, picture, distance, ids, z, e = post_vqvae(w, x, beta, gamma, averages)
+    total.backward()
+    assert len(ids.unique()) > 3, "hardly any code is chosen"
+    return {"x": x, **prefixed("param", p), "total": total, "picture": picture, "distance": distance, "ids": ids, "z": z, "codes": e,
+            **prefixed("grad", {name: v.grad for name, v in w.items() if v.grad is not None}),
+            **prefixed("after", averages)}, {**sizes, "codes": codes, "beta": beta, "gamma": gamma}
+
+
+def make_picture_ops():
+    source, out = Source(11), {}
+
+    def case(name, f, /, **inputs):
+        dy = source.normal(*f(**inputs).shape)
+        y, gradients = differentiate(f, dy, **inputs)
+        out.update(prefixed(name, {**inputs, "dy": dy, "y": y, **gradients}))
+
+    x, affine = source.normal(3, 5, 7, 6, deviation=2, mean=0.5), {"weight": source.normal(6, deviation=0.5, mean=1), "bias": source.normal(6)}
+    case("batch_norm", lambda x, weight, bias: channels_first(F.batch_norm, x, None, None, weight, bias, training=True), x=x, **affine)
+    for groups in (1, 2, 6):
+        case(f"group_norm.{groups}", lambda x, weight, bias: channels_first(F.group_norm, x, groups, weight, bias), x=x, **affine)
+    case("max_pool", lambda x: channels_first(F.max_pool2d, x, (2, 3)), x=x)
+    case("max_pool_padded", lambda x: channels_first(F.max_pool2d, x, 3, stride=2, padding=1), x=x)
+    case("average_pool", lambda x: channels_first(F.avg_pool2d, x, (2, 3)), x=x)
+    case("average_pool_padded", lambda x: channels_first(F.avg_pool2d, x, 3, stride=2, padding=1), x=x)
+    case("upsample", lambda x: channels_first(F.interpolate, x, scale_factor=(2, 3), mode="nearest"), x=x)
+    return out, {}
+
+
 def rational_transfer(u, a, b, skip):   # Parnichkun et al. 2024 without delay: the kernel from roots of unity of length L, the product on 2L
     length = u.shape[1]
     numerator = torch.fft.rfft(b, n=length)
@@ -588,7 +680,7 @@ def make_rational_transfer():
 
 FILES = {"ops": make_ops, "attention": make_attention, "positions": make_positions, "cross_entropy": make_cross_entropy,
          "block": make_block, "gpt2": make_gpt2, "adamw": make_adamw, "sgd": make_sgd, "lamb": make_lamb,
-         "conv": make_conv, "vqvae": make_vqvae,
+         "conv": make_conv, "picture_ops": make_picture_ops, "vqvae": make_vqvae, "vqvae_post": make_vqvae_post,
          "rational_transfer": make_rational_transfer}
 
 

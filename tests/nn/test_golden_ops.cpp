@@ -257,3 +257,21 @@ TEST_CASE("golden: convolutions") {
     });
   }
 }
+
+TEST_CASE("golden: norms over channels, pooling, upsampling") {
+  const State file = golden("picture_ops");
+  on_every_table([&](const std::string& table) {
+    CAPTURE(table);
+    BatchStatistics batch;
+    check_case({file, "batch_norm."}, {"x", "weight", "bias"}, [&](Tensors& t) { return batch_norm(t["x"], t["weight"], t["bias"], 1e-5f, batch); });
+    for (const int64_t groups : {1, 2, 6})
+      check_case({file, str("group_norm.", groups, ".")}, {"x", "weight", "bias"},
+                 [&](Tensors& t) { return group_norm(t["x"], groups, t["weight"], t["bias"], 1e-5f); });
+    const PoolOptions plain{.window = {2, 3}}, padded{.window = 3, .stride = 2, .padding = 1};
+    check_case({file, "max_pool."}, {"x"}, [&](Tensors& t) { return max_pool2d(t["x"], plain); });
+    check_case({file, "max_pool_padded."}, {"x"}, [&](Tensors& t) { return max_pool2d(t["x"], padded); });
+    check_case({file, "average_pool."}, {"x"}, [&](Tensors& t) { return average_pool2d(t["x"], plain); });
+    check_case({file, "average_pool_padded."}, {"x"}, [&](Tensors& t) { return average_pool2d(t["x"], padded); });
+    check_case({file, "upsample."}, {"x"}, [](Tensors& t) { return upsample_nearest(t["x"], {2, 3}); });
+  });
+}
