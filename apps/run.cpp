@@ -52,7 +52,7 @@ void TrainFlags::describe(Command& c) {
       .choice("--precision", precision, {"f32", "bf16"}, "of products")
       .option("--seed", seed, "N", "of all random numbers", at_least(0))
       .option("--threads", threads, "N", "0: all processors", from_to(0, 1024))
-      .option("--recompute", recompute, "K", "keep activations only between segments of K blocks; 0: keep all", at_least(0))
+      .option("--recompute", recompute, "K", "keep activations only between segments of K blocks, or (auto-encoders) of encoder and decoder alone; 0: keep all", at_least(0))
       .option("--val", val, "DATA...", "evaluate on this instead of a part of the data")
       .option("--val-fraction", val_fraction, "X", "part of the data that is held out", fraction())
       .option("--config", config, "FILE", "options from a run.json; the command line wins")
@@ -71,7 +71,7 @@ void TrainFlags::settle(const Command& command) {
   if (min_lr < 0) min_lr = lr / 10;
   QD_CHECK(min_lr <= lr, "--min-lr", str("expected at most --lr ", lr, ", got ", min_lr));
   QD_CHECK(!command.given("--val") || !command.given("--val-fraction"), "--val", "expected no --val-fraction beside it",
-           "--val is a text of its own, --val-fraction holds a part of --data out");
+           "--val is data of its own, --val-fraction holds a part of --data out");
   if (threads > 0) set_threads(static_cast<int>(threads));
   choose_precision(precision);
   signal(SIGPIPE, SIG_IGN);   // a run outlives the pipe that it reports to,

@@ -17,7 +17,8 @@ GPTConfig transformer(const PriorConfig& c) {
           .heads = c.heads,
           .positions = PositionKind::grid,
           .columns = c.columns,
-          .dropout = c.dropout};
+          .dropout = c.dropout,
+          .recompute = c.recompute};
 }
 
 // Cell after cell, all grids together, the whole network each time.
@@ -41,6 +42,7 @@ Tensor draw(const PixelCNN& cnn, int64_t count, const SampleOptions& o) {
 
 Prior::Prior(const PriorConfig& config) : c(config) {
   QD_CHECK(c.kind == "attention" || c.kind == "pixelcnn", "--kind", "expected attention or pixelcnn, got '" + c.kind + "'");
+  QD_CHECK(c.recompute == 0 || c.kind == "attention", "--recompute", str("expected 0 for --kind pixelcnn, got ", c.recompute), "convolutions keep what they computed");
   if (c.kind == "attention")
     gpt_ = std::make_unique<GPT>(transformer(c));
   else

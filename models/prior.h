@@ -20,6 +20,7 @@ struct PriorConfig {
   int64_t codes = 512, rows = 16, columns = 16;
   int64_t width = 256, layers = 4, heads = 8;   // heads, dropout: of attention
   double dropout = 0.1;
+  int64_t recompute = 0;   // of attention: blocks per recomputed segment in training; 0: none. No part of the model
 };
 
 struct SampleOptions {

@@ -3,9 +3,12 @@
 //   B = batch, H, W = picture, h, w = H / 4, W / 4, C = hidden width, D = width of a code
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "core/autograd.h"
 #include "models/quantizer.h"
 #include "nn/layers.h"
 
@@ -21,6 +24,7 @@ struct VQVAEConfig {
   int64_t channels = 3;
   int64_t width = 128, residual_width = 32, residual_blocks = 2;
   QuantizerConfig quantizer = {};
+  bool recompute = false;   // in training: encoder and decoder are run again for their gradients instead of being kept. No part of the model
 };
 
 // x + conv1x1(relu(conv3x3(relu(x))))
@@ -148,11 +152,34 @@ struct PictureCoder : Module {
   explicit PictureCoder(const VQVAEConfig& config) : c(config) {}
   const VQVAEConfig c;
 
-  virtual Tensor loss(const Tensor& x) = 0;                      // x (B, H, W, channels), H and W multiples of the largest stride
+  // x (B, H, W, channels), H and W multiples of the largest stride. In training mode the codebook moves towards the batch.
+  struct Pass {
+    Tensor picture;      // decoded from the codes, of x's shape
+    Tensor codes_loss;   // of the quantisers; undefined where they have none
+    Codes codes;
+  };
+  virtual Pass pass(const Tensor& x) = 0;
+  struct Losses {
+    Tensor total, picture, codes;   // total = picture + codes; codes may be undefined
+    Codes ids;
+  };
+  Losses losses(const Tensor& x) {
+    const Pass p = pass(x);
+    const Tensor picture = mse(p.picture, x);
+    return {p.codes_loss.defined() ? picture + p.codes_loss : picture, picture, p.codes_loss, p.codes};
+  }
+  Tensor loss(const Tensor& x) { return losses(x).total; }
+
   virtual Codes codes_of(const Tensor& x) const = 0;
   virtual Tensor picture_of(const Codes& codes) const = 0;       // (B, H, W, channels)
   virtual Tensor unquantised(const Tensor& x) const = 0;         // what the decoder makes of the vectors themselves
   virtual std::vector<int64_t> strides() const = 0;              // pixels of a code each way, of every grid
+
+ protected:
+  // f(inputs); in training with `recompute` nothing in between is kept (Chen et al. 2016)
+  Tensor piece(std::function<Tensor(const std::vector<Tensor>&)> f, const std::vector<Tensor>& inputs) const {
+    return training() && c.recompute ? checkpoint(std::move(f), inputs) : f(inputs);
+  }
 };
 std::unique_ptr<PictureCoder> make_picture_coder(const VQVAEConfig& config);   // throws Error: impossible sizes
 
@@ -164,18 +191,10 @@ struct VQVAE : PictureCoder {
   Tensor encode(const Tensor& x) const { return codebook->encode((*encoder)(x)); }         // (B, H, W, channels) -> ids (B, h, w)
   Tensor decode(const Tensor& ids) const { return (*decoder)(codebook->decode(ids)); }     // and back
 
-  struct Losses {
-    Tensor total, picture, codes;   // total = picture + codes; codes: of the quantiser, undefined where it has none
-    Tensor ids;                     // (B, h, w)
-  };
-  // x (B, H, W, channels); H and W are multiples of 4. In training mode the codebook moves towards the batch.
-  Losses losses(const Tensor& x) {
-    const Quantizer::Result r = (*codebook)((*encoder)(x));
-    const Tensor picture = mse((*decoder)(r.q), x);
-    return {r.loss.defined() ? picture + r.loss : picture, picture, r.loss, r.ids};
+  Pass pass(const Tensor& x) override {
+    const Quantizer::Result r = (*codebook)(piece([this](const auto& in) { return (*encoder)(in[0]); }, {x}));
+    return {piece([this](const auto& in) { return (*decoder)(in[0]); }, {r.q}), r.loss, {r.ids}};
   }
-
-  Tensor loss(const Tensor& x) override { return losses(x).total; }
   Codes codes_of(const Tensor& x) const override { return {encode(x)}; }
   Tensor picture_of(const Codes& codes) const override { return decode(codes[0]); }
   Tensor unquantised(const Tensor& x) const override { return (*decoder)((*encoder)(x)); }

@@ -63,14 +63,12 @@ struct VQVAE2 : PictureCoder {
     return decoder.rest(decoder.conv_1(q_fine) + from_coarse(enlarge(q_coarse)));
   }
 
-  Tensor loss(const Tensor& x) override {
-    const Tensor features = encoder.vectors(x);
-    const Quantizer::Result top = (*coarse)(encoder_upper(features));
-    const Quantizer::Result bottom = (*fine)(fine_vectors(features, top.q));
-    Tensor total = mse(picture(top.q, bottom.q), x);
-    for (const Tensor& part : {top.loss, bottom.loss})
-      if (part.defined()) total = total + part;
-    return total;
+  Pass pass(const Tensor& x) override {
+    const Tensor features = piece([this](const auto& in) { return encoder.vectors(in[0]); }, {x});
+    const Quantizer::Result top = (*coarse)(piece([this](const auto& in) { return encoder_upper(in[0]); }, {features}));
+    const Quantizer::Result bottom = (*fine)(piece([this](const auto& in) { return fine_vectors(in[0], in[1]); }, {features, top.q}));
+    return {piece([this](const auto& in) { return picture(in[0], in[1]); }, {top.q, bottom.q}),
+            top.loss.defined() ? top.loss + bottom.loss : Tensor(), {top.ids, bottom.ids}};
   }
   Codes codes_of(const Tensor& x) const override {
     const Tensor features = encoder.vectors(x), top = coarse->encode(encoder_upper(features));

@@ -102,6 +102,10 @@ Report& Report::table(const Table& table) {
 
 Report& Report::samples(const std::vector<Sample>& samples) {
   for (size_t i = 0; i < samples.size(); ++i) {
+    if (!samples[i].png.empty()) {
+      picture(samples[i].png, samples[i].title);
+      continue;
+    }
     std::string text = samples[i].text;
     for (size_t at; (at = text.find("\r\n")) != std::string::npos;) text.erase(at, 1);
     // A line end right after <pre> belongs to no text.

@@ -38,6 +38,7 @@ struct Table {
 
 struct Sample {
   std::string title, text;
+  std::string png = {};                              // in place of the text, where there is one
 };
 
 // Square pictures of numbers from 0 to 1, in groups: attention maps by layer and head.
@@ -62,7 +63,7 @@ class Report {
   Report& figures(const std::vector<Figure>& figures);
   Report& charts(const std::vector<Chart>& charts);  // over the same steps: pointing at one shows the step in all
   Report& table(const Table& table);                 // several in a row stand side by side where there is room
-  Report& samples(const std::vector<Sample>& samples);               // the first is open
+  Report& samples(const std::vector<Sample>& samples);               // the first text is open
   Report& heatmaps(const Heatmaps& maps);            // throws Error: a map that does not have labels x labels values
   Report& picture(std::string_view png, std::string_view caption);
   Report& command(std::string_view line);            // for a shell

@@ -146,13 +146,13 @@ std::vector<Figure> headline(const Curves& curves, const ordered_json& options, 
   return figures;
 }
 
-// samples/step-000100.txt and so on, the latest first; of many some, spread over the run.
-std::vector<Sample> samples_of(const fs::path& folder, const Curves& curves) {
-  constexpr size_t most = 40, longest = 8000;
+// samples/step-000100.txt and so on, or .png, the latest first; of many some, spread over the run.
+std::vector<Sample> samples_of(const fs::path& folder, const std::string& extension, size_t most, const Curves& curves) {
+  constexpr size_t longest = 8000;
   std::map<int64_t, fs::path, std::greater<>> files;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    const std::string name = entry.path().filename().string(), digits = name.starts_with("step-") && name.ends_with(".txt") ? name.substr(5, name.size() - 9) : "";
+    const std::string stem = entry.path().stem().string(), digits = stem.starts_with("step-") && entry.path().extension() == extension ? stem.substr(5) : "";
     if (!digits.empty() && digits.size() < 19 && digits.find_first_not_of("0123456789") == std::string::npos) files[std::stoll(digits)] = entry.path();
   }
   std::vector<Sample> samples;
@@ -160,14 +160,18 @@ std::vector<Sample> samples_of(const fs::path& folder, const Curves& curves) {
   for (const auto& [step, path] : files) {
     const size_t i = number++, n = files.size();
     if (n > most && i != 0 && i * (most - 1) / (n - 1) == (i - 1) * (most - 1) / (n - 1)) continue;
-    std::string text = content(path);
-    text.erase(text.find_last_not_of(" \n") + 1);
-    text.erase(0, text.find_first_not_of('\n'));
-    if (text.size() > longest) text = text.substr(0, longest) + " …";
-    std::string title = "step " + with_commas(step);
+    Sample sample{.title = "step " + with_commas(step), .text = content(path)};
     for (const Point& p : curves["val_loss"])
-      if (p.x == static_cast<double>(step)) title += ", validation loss " + shown(p.y);
-    samples.push_back({title, text});
+      if (p.x == static_cast<double>(step)) sample.title += ", validation loss " + shown(p.y);
+    if (extension == ".png") {
+      if (!sample.text.starts_with("\x89PNG")) continue;
+      sample.png.swap(sample.text);
+    } else {
+      sample.text.erase(sample.text.find_last_not_of(" \n") + 1);
+      sample.text.erase(0, sample.text.find_first_not_of('\n'));
+      if (sample.text.size() > longest) sample.text = sample.text.substr(0, longest) + " …";
+    }
+    samples.push_back(std::move(sample));
   }
   return samples;
 }
@@ -246,7 +250,7 @@ void write_run_report(const std::string& folder, const ReportExtras& extras) {
   Report page(fs::absolute(at, ignored).lexically_normal().filename().string(), subtitle_of(run));
   page.figures(headline(curves, member(run, "options"), extras.figures));
   page.charts(charts_of(curves, extras.loss_unit));
-  page.section("Samples").samples(samples_of(at / "samples", curves));
+  page.section("Samples").samples(samples_of(at / "samples", ".png", 10, curves)).samples(samples_of(at / "samples", ".txt", 40, curves));
   page.section("");
   if (extras.sections) extras.sections(page);
   page.section("Configuration").table(table_of("Model", config)).table(table_of("Options", member(run, "options"))).table(machine_of(run));

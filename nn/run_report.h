@@ -16,7 +16,7 @@ struct ReportExtras {
   std::function<void(Report&)> sections = {};
 };
 
-// Writes report.html into the directory of a run, from metrics.jsonl (every figure in it gets a curve), samples/, config.json and run.json.
+// Writes report.html into the directory of a run, from metrics.jsonl (every figure in it gets a curve), samples/ (text and PNG), config.json and run.json.
 // What is missing or damaged is left out. Throws Error: the file cannot be written.
 void write_run_report(const std::string& folder, const ReportExtras& extras = {});
 

@@ -20,7 +20,7 @@
 namespace qd {
 namespace {
 
-// What evaluate() and sample() run in. Training goes on with the random numbers that would have come without them.
+// What evaluate(), sample() and picture() run in. Training goes on with the random numbers that would have come without them.
 class Evaluation {
  public:
   explicit Evaluation(Module& module) : module_(module), random_(random_state()) { module_.evaluate(); }
@@ -251,7 +251,7 @@ void Trainer::evaluate_now() {
   expect_finite_weights();
   const Evaluation scope(module_);
   Values values = evaluate ? evaluate() : Values{};
-  const std::string text = sample && !interrupted() ? sample() : "";
+  const std::string text = sample && !interrupted() ? sample() : "", png = picture && !interrupted() ? picture() : "";
   if (interrupted()) return;   // a resumed run does it again, from the start
   evaluated_ = now_;
   evaluation_ = std::move(values);
@@ -260,7 +260,12 @@ void Trainer::evaluate_now() {
     note("val", evaluation_);
     keep_best();
   }
-  if (!text.empty()) keep_sample(text);
+  if (!text.empty()) {
+    log(text);
+    keep_sample("txt", text + "\n");
+    if (!files_.out.empty()) attempt([&] { events_.text(now_.step, "sample", text); });
+  }
+  if (!png.empty()) keep_sample("png", png);
   report_now();
 }
 
@@ -270,17 +275,15 @@ void Trainer::keep_best() {
   if (files_.out.empty() || attempt([&] { save_model(path("model.safetensors"), module_, now_.step, evaluation_); })) best_ = evaluation_;
 }
 
-void Trainer::keep_sample(const std::string& text) {
-  log(text);
+void Trainer::keep_sample(const char* extension, const std::string& bytes) {
   if (files_.out.empty()) return;
   char name[48];
-  std::snprintf(name, sizeof name, "samples/step-%06lld.txt", static_cast<long long>(now_.step));
+  std::snprintf(name, sizeof name, "samples/step-%06lld.%s", static_cast<long long>(now_.step), extension);
   attempt([&] {
     std::error_code ignored;   // write_file says what is wrong
     std::filesystem::create_directory(path("samples"), ignored);
-    write_file(path(name), text + "\n");
+    write_file(path(name), bytes);
   });
-  attempt([&] { events_.text(now_.step, "sample", text); });
 }
 
 void Trainer::report_now() {

@@ -35,7 +35,7 @@ struct TrainerOptions {
   Schedule schedule = {};
   int64_t accumulate = 1;            // calls of loss() in a step; their gradients are averaged
   double clip = 1;                   // the gradient's largest norm; 0: no clipping
-  Every evaluate_every = {};         // evaluate() and sample()
+  Every evaluate_every = {};         // evaluate(), sample() and picture()
   Every save_every = {.seconds = 60};
   int64_t log_every = 10;            // steps per line of metrics.jsonl
   uint64_t seed = 1;                 // of dropout
@@ -66,10 +66,11 @@ class Trainer final : public Stateful {
  public:
   Trainer(Module& module, Optimizer& optimizer, TrainerOptions options, RunFiles files = {});   // throws Error: impossible options
 
-  // evaluate() and sample() may return early once a signal has asked the trainer to leave (interrupted()): what they give then is dropped.
+  // evaluate(), sample() and picture() may return early once a signal has asked the trainer to leave (interrupted()): what they give then is dropped.
   std::function<Tensor()> loss;              // draws the next batch; a scalar with gradient
   std::function<Values()> evaluate;          // without gradients, in evaluation mode; "val_loss" decides which weights are the best
   std::function<std::string()> sample;       // likewise; goes to samples/ and the log
+  std::function<std::string()> picture;      // likewise, the bytes of a PNG; goes to samples/
   std::function<void()> report;              // likewise; after evaluations and saves, when all files of the run are written (run_report.h)
 
   void resume();                             // continue the run in `out` from its last.safetensors; throws Error where that does not fit
@@ -91,7 +92,7 @@ class Trainer final : public Stateful {
   void note(const std::string& group, Values values);
   void evaluate_now();
   void keep_best();
-  void keep_sample(const std::string& text);
+  void keep_sample(const char* extension, const std::string& bytes);
   void expect_finite_weights();
   std::string kept_hint() const;
   std::string complete_hint() const;

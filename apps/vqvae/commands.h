@@ -48,17 +48,18 @@ void note_broken(const PictureSet& set);   // once, with the first few names
 struct PictureScore {
   int64_t pictures = 0;
   double psnr = 0, mse = 0, ssim = 0;   // means over pictures; mse of values from 0 to 1
+  double codes_loss = 0;                // what the quantisers add to the loss, where values are from -1 to 1
   std::vector<std::vector<int64_t>> counts;   // of the codes of each grid
   int64_t codes_used() const;                 // of all grids
   double perplexity() const;                  // of the finest one
 };
-// Of all readable ones among the pictures, 32 at a time; fewer once a signal has asked to leave (core/signals.h). With `keep`, the first so many are kept beside their reconstructions.
+// In evaluation mode, of all readable ones among the pictures, 32 at a time; fewer once a signal has asked to leave (core/signals.h). With `keep`, the first so many are kept beside their reconstructions.
 struct Kept {
   int64_t most = 0;
   std::vector<int64_t> pictures = {};                                 // their numbers
   std::vector<Picture> originals = {}, from_codes = {}, from_vectors = {};   // decoded from z_q, and from z without quantisation
 };
-PictureScore score(const PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep = nullptr, bool with_ssim = false);
+PictureScore score(PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep = nullptr, bool with_ssim = false);
 // PNG files in a folder, which it makes: with the names of the pictures, and a number behind one that is taken.
 class PictureWriter {
  public:

@@ -124,7 +124,7 @@ int64_t cells_of(const PictureCoder& model, int64_t size) {
 
 int64_t largest_stride(const VQVAEConfig& config) { return config.levels == 2 ? 8 : 4; }
 
-PictureScore score(const PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep, bool with_ssim) {
+PictureScore score(PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep, bool with_ssim) {
   constexpr int64_t batch = 32;
   const NoGrad off;
   PictureScore s;
@@ -134,8 +134,8 @@ PictureScore score(const PictureCoder& model, const PictureSet& set, const std::
     const auto some = std::span(pictures).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(batch, std::ssize(pictures) - begin)));
     const Tensor x = picture_batch(set, some, &readable);
     if (!x.defined()) continue;
-    const Codes codes = model.codes_of(x);
-    const Tensor y = model.picture_of(codes);
+    const auto [y, codes_loss, codes] = model.pass(x);
+    if (codes_loss.defined()) s.codes_loss += codes_loss.item() * static_cast<double>(x.dim(0));
     for (size_t level = 0; level < codes.size(); ++level) {
       const auto counts = code_counts(codes[level], model.c.quantizer.codes);
       for (size_t k = 0; k < counts.size(); ++k) s.counts[level][k] += counts[k];
@@ -156,7 +156,7 @@ PictureScore score(const PictureCoder& model, const PictureSet& set, const std::
     }
   }
   const auto n = static_cast<double>(std::max<int64_t>(s.pictures, 1));
-  s.mse /= n, s.psnr /= n, s.ssim /= n;
+  s.mse /= n, s.psnr /= n, s.ssim /= n, s.codes_loss /= n;
   return s;
 }
 

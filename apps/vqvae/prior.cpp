@@ -60,6 +60,7 @@ int prior(PriorFlags& o, const Command& command) {
   const int64_t codes = one_grid(m).codes;
   const double histogram = histogram_bits(training, held_out, codes);
 
+  o.sizes.recompute = o.train.recompute;
   o.sizes.codes = codes, o.sizes.rows = training.dim(1), o.sizes.columns = training.dim(2);
   Prior model(o.sizes);
   model.module().initialize(seed);
@@ -75,12 +76,10 @@ int prior(PriorFlags& o, const Command& command) {
     const double bits = mean_bits(model, held_out);
     return Values{{"val_loss", bits * std::numbers::ln2}, {"val_bits_per_code", bits}};
   };
+  trainer.picture = [&] { return png_bytes(new_pictures(m, model, 16, {.seed = seed})); };   // the first sixteen, none is picked
   trainer.report = [&] {
     write_run_report(run, {.loss_unit = "nats per code",
-                           .figures = {{"parameters", with_commas(model.module().parameter_count())}, {"bits per code by how often each occurs", shown(histogram)}},
-                           .sections = [&](Report& page) {
-                             page.section("New pictures").picture(png_bytes(new_pictures(m, model, 16, {.seed = seed})), "The first sixteen, none is picked.");
-                           }});
+                           .figures = {{"parameters", with_commas(model.module().parameter_count())}, {"bits per code by how often each occurs", shown(histogram)}}});
   };
   log(str(model.module().parameter_count(), " parameters, ", training.dim(0), " pictures to learn from, ", held_out.dim(0), " held out; the histogram of codes takes ",
           shown(histogram), " bits per code; the run is in ", run));

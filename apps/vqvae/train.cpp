@@ -24,6 +24,8 @@ struct TrainOptions {
   TrainFlags train;
 };
 
+int64_t enlargement(int64_t side) { return std::max<int64_t>(1, 96 / side); }   // small pictures can be seen as well
+
 // Originals in one row, reconstructions below.
 Picture rows_of(const Kept& kept, int64_t columns) {
   std::vector<Picture> all;
@@ -35,7 +37,7 @@ Picture rows_of(const Kept& kept, int64_t columns) {
       while (std::ssize(all) % columns != 0) all.push_back({all[0].width, all[0].height, std::vector<uint8_t>(all[0].bytes.size(), 255)});
     }
   }
-  return enlarged(grid(all, columns), std::max<int64_t>(1, 96 / all[0].width));   // small pictures can be seen as well
+  return enlarged(grid(all, columns), enlargement(all[0].width));
 }
 
 // How often each code was chosen, as a square of brightness: the commonest is white, one that nobody chose is red.
@@ -55,6 +57,7 @@ int train(TrainOptions& o, const Command& command) {
   o.train.settle(command);
   const int64_t stride = largest_stride(o.model);
   QD_CHECK(o.pictures.size % stride == 0, "--size", str("expected a multiple of ", stride, ", got ", o.pictures.size));
+  o.model.recompute = o.train.recompute > 0;
   o.model.net = o.net == "post" ? PictureNet::post : PictureNet::paper;
   o.model.quantizer.kind = quantizer_named(o.quantizer);
   o.model.quantizer.beta = static_cast<float>(o.beta), o.model.quantizer.gamma = static_cast<float>(o.gamma);
@@ -94,14 +97,19 @@ int train(TrainOptions& o, const Command& command) {
       last = score(model, held_out, split.held_out);
       const double wait = 1000 * waited / static_cast<double>(std::max<int64_t>(steps, 1));
       waited = 0, steps = 0;
-      // As in training, where values are from -1 to 1; those of the codes' distance are left out.
-      return Values{{"val_loss", 4 * last.mse}, {"val_psnr", last.psnr}, {"codes_used", static_cast<double>(last.codes_used())},
+      // As in training, where values are from -1 to 1. The codes' part stands by itself: it says nothing about pictures.
+      return Values{{"val_loss", 4 * last.mse}, {"val_codes_loss", last.codes_loss}, {"val_psnr", last.psnr}, {"codes_used", static_cast<double>(last.codes_used())},
                     {"perplexity", last.perplexity()}, {"data_wait_ms", wait}};
     };
   }
+  const auto& shown_pictures = split.held_out.empty() ? split.training : split.held_out;
+  trainer.picture = [&] {   // the same few at every evaluation
+    Kept kept{.most = 8};
+    score(model, held_out, {shown_pictures.begin(), shown_pictures.begin() + std::min<int64_t>(8, std::ssize(shown_pictures))}, &kept);
+    return kept.from_codes.empty() ? std::string() : png_bytes(enlarged(grid(kept.from_codes, 8), enlargement(o.pictures.size)));
+  };
   trainer.report = [&] {
     Kept kept{.most = 16};
-    const auto& shown_pictures = split.held_out.empty() ? split.training : split.held_out;
     const PictureScore s = score(model, held_out, {shown_pictures.begin(), shown_pictures.begin() + std::min<int64_t>(64, std::ssize(shown_pictures))}, &kept);
     const auto pixels = static_cast<double>(o.pictures.size * o.pictures.size);
     const double jpeg = 8 * jpeg_size(kept.originals, s.psnr, 5) / pixels;

@@ -48,7 +48,8 @@ TEST_CASE("vqvae: trains, reconstructs, encodes and decodes to the same bytes") 
     const auto trained = at.json(flags);
     for (const char* key : {"steps", "seconds", "peak_rss_mib", "train_loss", "images_per_second", "val_psnr", "val_mse", "codes_used", "perplexity"})
       CHECK(trained.contains(key));
-    CHECK(fs::exists(at / "run/report.html"));
+    CHECK(read_file(at / "run/report.html").find("<figcaption>step 6, validation loss") != std::string::npos);
+    CHECK((read_picture(at / "run/samples/step-000006.png").width / 6 + 2) % (16 + 2) == 0);   // enlarged six times, two pixels between
     const auto scored = at.json({"vqvae", "reconstruct", "--model", "run", "--data", "pictures", "--out", "beside.png"});
     CHECK(scored["pictures"] == 16);
     CHECK(scored["psnr"].get<double>() > 3);
@@ -115,6 +116,10 @@ TEST_CASE("vqvae: 8 steps = 5 + 3 in bits, the codebook and the pictures with th
   CHECK(at.run(parts).status == 0);
   CHECK(at.vqvae({"train", "--resume", "parts", "--steps", "8", "--threads", "1"}).status == 0);
   CHECK(at.run({"inspect", "constant/model.safetensors", "--against", "parts/model.safetensors"}).out.find("largest difference is 0") != std::string::npos);
+  auto again = at.training("again", 8);
+  again.insert(again.end(), {"--recompute", "1"});
+  CHECK(at.run(again).status == 0);
+  CHECK(at.run({"inspect", "again/model.safetensors", "--against", "whole/model.safetensors"}).out.find("largest difference is 0") != std::string::npos);
 }
 
 TEST_CASE("vqvae: drawn faces are there when a run goes on") {

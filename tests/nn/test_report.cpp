@@ -207,6 +207,7 @@ TEST_CASE("report: a run directory becomes a page") {
   write_file(run + "/samples/step-000050.txt", "early text");
   write_file(run + "/samples/step-000100.txt", "late <text>");
   write_file(run + "/samples/step-abc.txt", "no step");
+  for (int step = 0; step < 30; ++step) write_file(run + str("/samples/step-", step, ".png"), str("\x89PNG", step));
   write_file(run + "/config.json", R"({"n_layer": 4, "activation_function": "gelu_new", "qiudao": {"norm": "deepnorm"}, "nothing": null})");
   write_file(run + "/run.json", R"({"app": "lm train", "version": "0.1", "command": "bin/lm train --data 'my <book>.txt'", "resumed": ["bin/lm train --resume lm-007"], "threads": 2,
     "instruction_set": "avx512", "precision": "bf16", "machine": {"processor": "Some CPU", "memory_gib": 23.5}, "options": {"data": ["/a/my <book>.txt"], "steps": 200, "max-seconds": 0.0, "lr": 0.001}})");
@@ -220,6 +221,12 @@ TEST_CASE("report: a run directory becomes a page") {
   CHECK(has(page.text, "bin/lm train --config " + run + "/run.json"));
   CHECK(page.text.find("late <text>") < page.text.find("early text"));
   CHECK_FALSE(has(page.text, "no step"));
+  std::vector<int> pictures;   // ten of thirty, the latest first, the first and the last among them
+  for (size_t at = 0; (at = html.find("<figcaption>step ", at)) != std::string::npos; ++at) pictures.push_back(std::atoi(html.c_str() + at + 17));
+  CHECK(pictures.size() == 10);
+  CHECK(std::is_sorted(pictures.rbegin(), pictures.rend()));
+  CHECK(pictures.front() == 29);
+  CHECK(pictures.back() == 0);
   CHECK(page.text.find("Samples") < page.text.find("Extra"));
   CHECK(page.text.find("Extra") < page.text.find("Configuration"));
   const auto data = chart_data(page);
@@ -246,6 +253,7 @@ TEST_CASE("report: a directory that holds nothing good still has a page") {
   write_file(folder / "metrics.jsonl", "{\"step\":1e300,\"loss\":1e400}\n{\"step\":-5,\"loss\":1}\n{\"step\":1,\"val_loss\":null,\"x\":[1]}\n{\"step\":2,\"</script>\":1}\n");
   fs::create_directories(folder / "samples/step-1.txt");
   write_file(folder / "samples/step-99999999999999999999999.txt", "x");
+  write_file(folder / "samples/step-3.png", "no picture");
   write_run_report(folder / "");
   parsed(read_file(folder / "report.html"));
   fs::create_directory(folder / "report");

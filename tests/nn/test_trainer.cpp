@@ -75,6 +75,7 @@ struct Setup {
       return Values{{"val_loss", model.loss(x, y).item()}};
     };
     run.sample = [] { return std::string("a sample"); };
+    run.picture = [] { return std::string("a\0picture", 9); };
   }
   // Before batch number n is used, counted from 0.
   void before_batch(int64_t n, std::function<void()> f) {
@@ -125,6 +126,7 @@ TEST_CASE("trainer: a whole run and its files") {
   REQUIRE(find(result.best, "val_loss"));
   CHECK(*find(result.best, "val_loss") <= *find(result.last, "val_loss"));
   CHECK(read_file(reference.path + "/samples/step-000005.txt") == "a sample\n");
+  CHECK(read_file(reference.path + "/samples/step-000005.png") == std::string("a\0picture", 9));
   const auto lines = metrics(reference.path + "/metrics.jsonl");
   std::vector<int64_t> logged, evaluated;
   for (const json& line : lines) (line.contains("val_loss") ? evaluated : logged).push_back(line["step"]);
