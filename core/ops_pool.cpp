@@ -67,7 +67,7 @@ Windows windows_of(const char* op, const Tensor& x, const PoolOptions& o) {
     QD_CHECK(window >= 1 && window <= most && stride >= 0 && stride <= most, op,
              str("expected a window and a stride of 1 to ", most, " along the ", name, ", got ", window, " and ", stride));
     QD_CHECK(padding >= 0 && 2 * padding <= window, op, str("expected a padding of at most half the window of ", window, ", got ", padding));
-    QD_CHECK(size + 2 * padding >= window, op, str("expected a ", name, " that the window of ", window, " fits into, got ", size, " and a padding of ", padding));
+    QD_CHECK(size >= 1 && size + 2 * padding >= window, op, str("expected a ", name, " that the window of ", window, " fits into, got ", size, " and a padding of ", padding));
     return (size + 2 * padding - window) / (stride > 0 ? stride : window) + 1;
   };
   const PerAxis stride(o.stride.y > 0 ? o.stride.y : o.window.y, o.stride.x > 0 ? o.stride.x : o.window.x);

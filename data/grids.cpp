@@ -19,14 +19,18 @@ Tensor GridLoader::next() {
   return ids;
 }
 
+int64_t GridLoader::content() const {
+  return static_cast<int64_t>(stream_of({reinterpret_cast<const char*>(grids_.data<int32_t>()), static_cast<size_t>(grids_.size()) * sizeof(int32_t)}));
+}
+
 void GridLoader::save(State& to, const std::string& prefix) const {
   to.put(prefix + "batch", position_);
-  to.put(prefix + "grids", grids_.dim(0));
+  to.put(prefix + "grids", content());
 }
 
 void GridLoader::load(const State& from, const std::string& prefix) {
-  QD_CHECK(from.integer(prefix + "grids") == grids_.dim(0), "--data",
-           str("expected the ", from.integer(prefix + "grids"), " pictures that the run began with, got ", grids_.dim(0)), "give the same --data");
+  QD_CHECK(from.integer(prefix + "grids") == content(), "--data", str("expected the pictures that the run began with, got ", grids_.dim(0), " of which some are others"),
+           "give the same --data");
   position_ = from.integer(prefix + "batch");
 }
 

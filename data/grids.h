@@ -17,9 +17,10 @@ class GridLoader final : public Stateful {
   Tensor next();   // (batch, h, w)
 
   void save(State& to, const std::string& prefix) const override;
-  void load(const State& from, const std::string& prefix) override;   // throws Error: saved with another number of grids
+  void load(const State& from, const std::string& prefix) override;   // throws Error: saved with other grids
 
  private:
+  int64_t content() const;   // a number that other grids hardly have
   const Tensor grids_;
   const int64_t batch_;
   const uint64_t seed_;

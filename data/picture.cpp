@@ -4,18 +4,28 @@
 #include <cctype>
 #include <climits>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
 #include "core/error.h"
 #include "core/file.h"
 
+namespace {
+// What stb may take in one piece. The data of a PNG may unpack to any size, whatever its head says: it must not.
+thread_local size_t allocation_limit = 0;
+void* limited(void* old, size_t bytes) { return bytes <= allocation_limit ? std::realloc(old, bytes) : nullptr; }
+}  // namespace
+#define STBI_MALLOC(bytes) limited(nullptr, bytes)
+#define STBI_REALLOC(old, bytes) limited(old, bytes)
+#define STBI_FREE(memory) std::free(memory)
 #define STBI_NO_STDIO
 #define STBI_NO_HDR
 #define STBI_NO_LINEAR
 #define STBI_NO_PSD
 #define STBI_NO_PIC
 #define STBI_NO_GIF
+#define STBI_NO_PNM
 #define STBI_MAX_DIMENSIONS (1 << 24)
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
@@ -83,26 +93,49 @@ JpegFacts jpeg_facts(std::string_view file) {
   return facts;
 }
 
-// Three numbers, with white space and comments around, and one more character.
-struct PnmHeader {
-  size_t pixels = 2;   // where they begin
-  size_t most = 0;     // the largest value
-  bool fits = true;    // stb reads numbers of any length into 32 bits
-};
+constexpr const char* kinds_hint = "JPEG, PNG, BMP, TGA and binary PGM and PPM are read";
+
 bool is_pnm(std::string_view file) { return file.starts_with("P5") || file.starts_with("P6"); }
-PnmHeader pnm_header(std::string_view file) {
-  PnmHeader header;
-  size_t& at = header.pixels;
-  for (int i = 0; i < 3; ++i) {
+
+// Binary PGM and PPM: width, height and largest value, with white space and comments around, one more character, then the pixels, of two bytes, the
+// higher first, where values above 255 occur. (stb takes the wrong byte of the two, and every largest value for 255.)
+Picture decode_pnm(std::string_view file, const std::string& name) {
+  size_t at = 2, numbers[3] = {};
+  for (size_t& number : numbers) {
     while (at < file.size() && (std::isspace(static_cast<unsigned char>(file[at])) || file[at] == '#'))
       at = file[at] == '#' ? std::min(file.find_first_of("\r\n", at), file.size()) : at + 1;
     const size_t begin = at;
-    for (header.most = 0; at < file.size() && file[at] >= '0' && file[at] <= '9'; ++at)
-      if (at - begin < 9) header.most = header.most * 10 + static_cast<size_t>(file[at] - '0');
-    header.fits = header.fits && at - begin <= 9;
+    for (; at < file.size() && file[at] >= '0' && file[at] <= '9'; ++at)
+      if (at - begin < 9) number = number * 10 + static_cast<size_t>(file[at] - '0');
+    QD_CHECK(at > begin && at - begin <= 9, name, "expected numbers of one to nine digits in the head of the picture, got something else", kinds_hint);
   }
   ++at;
-  return header;
+  const auto [width, height, most] = numbers;
+  QD_CHECK(width > 0 && height > 0 && most > 0 && most < 65536, name,
+           str("expected a width and a height above 0 and a largest value of 1 to 65535, got ", width, ", ", height, " and ", most), kinds_hint);
+  QD_CHECK(width * height <= static_cast<size_t>(most_pixels), name, str("expected at most ", most_pixels, " pixels, got ", width, " x ", height),
+           "make it smaller first");
+  const size_t channels = file[1] == '6' ? 3 : 1, bytes = most > 255 ? 2 : 1;
+  QD_CHECK(file.size() >= at + width * height * channels * bytes, name,
+           str("expected a whole picture of ", width, " x ", height, ", got ", file.size(), " bytes"), "the file was cut off: copy it again");
+  Picture picture{static_cast<int64_t>(width), static_cast<int64_t>(height), {}};
+  picture.bytes.resize(width * height * 3);
+  const auto* from = reinterpret_cast<const unsigned char*>(file.data()) + at;
+  for (size_t i = 0; i < picture.bytes.size(); ++i) {
+    const unsigned char* value = from + (channels == 3 ? i : i / 3) * bytes;
+    const size_t v = bytes == 2 ? static_cast<size_t>(value[0]) << 8 | value[1] : value[0];
+    picture.bytes[i] = static_cast<uint8_t>(std::min<size_t>((v * 255 + most / 2) / most, 255));
+  }
+  return picture;
+}
+
+// By its first bytes; a TGA has no mark of its own, but few headers make sense.
+bool may_be_picture(std::string_view head) {
+  if (jpeg_begin(head) > 0 || head.starts_with("\x89PNG") || head.starts_with("BM") || is_pnm(head)) return true;
+  if (head.size() < 18) return false;
+  const auto byte = [&](size_t at) { return static_cast<unsigned char>(head[at]); };
+  const int kind = byte(2) & ~8, bits = byte(16);
+  return byte(1) <= 1 && kind >= 1 && kind <= 3 && byte(2) < 12 && (bits == 8 || bits == 15 || bits == 16 || bits == 24 || bits == 32);
 }
 
 // Of formats whose pixels are simply there stb takes what lies behind the end for black. How many bytes a whole file has at least; 0: stb
@@ -118,10 +151,6 @@ size_t least_size(std::string_view file, size_t width, size_t height) {
     const bool old = number(14, 4) == 12;
     const size_t bits = number(old ? 24 : 28, 2), compression = old ? 0 : number(30, 4);
     return compression == 0 || compression == 3 ? number(10, 4) + (width * bits + 31) / 32 * 4 * height : 0;
-  }
-  if (is_pnm(file)) {
-    const PnmHeader header = pnm_header(file);
-    return header.pixels + width * height * (file[1] == '6' ? 3 : 1) * (header.most > 255 ? 2 : 1);
   }
   // TGA: its header, a name, a palette, then pixels, or runs of them.
   const size_t kind = number(2, 1), bytes = (number(16, 1) + 7) / 8;
@@ -178,9 +207,9 @@ uint8_t to_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> pre
 }  // namespace
 
 Picture decode_picture(std::string_view file, const std::string& name) {
-  const std::string hint = "JPEG, PNG, BMP, PGM, PPM and TGA are read";
-  QD_CHECK(!file.empty(), name, "expected a picture, the file is empty", hint);
-  QD_CHECK(file.size() <= INT_MAX, name, str("expected a picture of at most 2 GiB, got ", file.size(), " bytes"));
+  QD_CHECK(!file.empty(), name, "expected a picture, the file is empty", kinds_hint);
+  QD_CHECK(file.size() <= most_bytes, name, str("expected a file of at most ", most_bytes >> 20, " MiB, got ", file.size() >> 20));
+  if (is_pnm(file)) return decode_pnm(file, name);
   const auto* data = reinterpret_cast<const stbi_uc*>(file.data());
   const int size = static_cast<int>(file.size());
   if (jpeg_begin(file) > 0) {
@@ -189,14 +218,16 @@ Picture decode_picture(std::string_view file, const std::string& name) {
     QD_CHECK(facts.tables_fit, name, "expected Huffman tables of at most 256 codes, the JPEG has a longer one", "the file is damaged: copy it again");
     QD_CHECK(facts.ends, name, "expected a whole JPEG, its end is missing", "the file was cut off: copy it again");
   }
-  QD_CHECK(!is_pnm(file) || pnm_header(file).fits, name, "expected numbers of at most nine digits in the head of the picture, got a longer one", hint);
   int width = 0, height = 0, channels = 0;
+  allocation_limit = size_t{1} << 20;
   QD_CHECK(stbi_info_from_memory(data, size, &width, &height, &channels) != 0 && width > 0 && height > 0, name,
-           str("expected a picture, this is none (", stbi_failure_reason(), ")"), hint);
+           str("expected a picture, this is none (", stbi_failure_reason(), ")"), kinds_hint);
   QD_CHECK(int64_t{width} * height <= most_pixels, name,
            str("expected at most ", most_pixels, " pixels, got ", width, " x ", height), "make it smaller first");
   QD_CHECK(file.size() >= least_size(file, static_cast<size_t>(width), static_cast<size_t>(height)), name,
            str("expected a whole picture of ", width, " x ", height, ", got ", file.size(), " bytes"), "the file was cut off: copy it again");
+  // Four channels of two bytes, twice where a buffer grows, and blocks of pixels at the edges.
+  allocation_limit += 2 * file.size() + 20 * (static_cast<size_t>(width) + 64) * (static_cast<size_t>(height) + 64);
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(data, size, &width, &height, &channels, 0), stbi_image_free);
   QD_CHECK(pixels != nullptr, name, str("expected a whole picture, this one is damaged (", stbi_failure_reason(), ")"), "copy it again");
   Picture picture{width, height, {}};
@@ -211,7 +242,20 @@ Picture decode_picture(std::string_view file, const std::string& name) {
   return picture;
 }
 
-Picture read_picture(const std::string& path) { return decode_picture(read_file(path), path); }
+Picture read_picture(const std::string& path) {
+  const InputFile file(path);
+  std::string bytes(std::min<size_t>(file.size(), 64), '\0');
+  file.read(bytes.data(), bytes.size(), 0);
+  if (bytes.empty() || file.size() > most_bytes || !may_be_picture(bytes)) {   // whatever it is, it is not read to its end
+    QD_CHECK(!bytes.empty(), path, "expected a picture, the file is empty", kinds_hint);
+    QD_CHECK(!may_be_picture(bytes), path, str("expected a file of at most ", most_bytes >> 20, " MiB, got ", file.size() >> 20));
+    fail(path, "expected a picture, this is none", kinds_hint);
+  }
+  const size_t head = bytes.size();
+  bytes.resize(file.size());
+  file.read(bytes.data() + head, bytes.size() - head, head);
+  return decode_picture(bytes, path);
+}
 
 Picture center_crop(const Picture& picture, int64_t side, const std::string& name) {
   if (side == 0) side = std::min(picture.width, picture.height);
@@ -278,7 +322,8 @@ Picture enlarged(const Picture& picture, int64_t times) {
 }
 
 std::string png_bytes(const Picture& picture) {
-  QD_CHECK(!picture.empty(), "png", "expected a picture, got none");
+  QD_CHECK(!picture.empty() && (picture.width * 3 + 1) * picture.height <= INT_MAX, "png",
+           str("expected a picture of at most 2 GiB, got ", picture.width, " x ", picture.height));
   std::string bytes;
   const int wrote = stbi_write_png_to_func(append_to, &bytes, static_cast<int>(picture.width), static_cast<int>(picture.height), 3,
                                            picture.bytes.data(), static_cast<int>(picture.width * 3));

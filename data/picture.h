@@ -17,12 +17,13 @@ struct Picture {
 };
 
 constexpr int64_t most_pixels = int64_t{1} << 26;   // of a file that is opened: what claims more is refused before any memory is taken
+constexpr size_t most_bytes = size_t{1} << 30;      // of the file itself
 
-// The picture in a file's bytes: JPEG, PNG, BMP, PGM and PPM, TGA, told by what they hold and not by their names. Grey becomes
+// The picture in a file's bytes: JPEG, PNG, BMP, TGA, binary PGM and PPM, told by what they hold and not by their names. Grey becomes
 // colour, 16 bits become 8, what is transparent stands before black. Throws Error about `name`: another or a damaged format,
-// CMYK, a JPEG without its end, more pixels than most_pixels.
+// CMYK, a JPEG without its end, more than most_pixels or most_bytes, a PNG that unpacks to far more than its head says.
 Picture decode_picture(std::string_view file, const std::string& name);
-Picture read_picture(const std::string& path);   // throws Error: cannot be read, or as above
+Picture read_picture(const std::string& path);   // throws Error: cannot be read, or as above. What is no picture is not read to its end
 
 // The square of `side` pixels in the middle; side 0: the largest one. Odd rests fall to the right and below, as in torchvision's
 // CenterCrop for an even rest. Throws Error: the picture is smaller.

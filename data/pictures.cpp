@@ -4,15 +4,20 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <new>
 #include <numeric>
 
 #include "core/error.h"
+#include "core/log.h"
+#include "core/machine.h"
 #include "core/random.h"
 #include "data/files.h"
 
 namespace qd {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr size_t told = 5;   // broken pictures are named when they are met; the first so many
 
 // Streams of random numbers, far from those that dropout uses with the same seed: one for the order of each epoch, one for each sample.
 constexpr uint64_t epochs = uint64_t{1} << 62, splits = epochs + (uint64_t{1} << 40), mirrors = splits + 1;
@@ -40,6 +45,13 @@ std::vector<std::string> files_of(const std::vector<std::string>& paths) {
   return files;
 }
 
+// A number that other pictures, or as many of other names, hardly have.
+int64_t names_of(const PictureSet& set, const std::vector<int64_t>& pictures) {
+  uint64_t hash = static_cast<uint64_t>(std::ssize(pictures));
+  for (const int64_t i : pictures) hash = (hash ^ stream_of(fs::path(set.name(i)).filename().string())) * 0x9E3779B97F4A7C15;
+  return static_cast<int64_t>(hash >> 1);
+}
+
 // The first `count` pictures of these bytes, as numbers from -1 to 1.
 Tensor values_of(const std::vector<uint8_t>& bytes, int64_t count, int64_t side) {
   Tensor x = empty({count, side, side, 3});
@@ -51,9 +63,7 @@ Tensor values_of(const std::vector<uint8_t>& bytes, int64_t count, int64_t side)
 
 PictureSet::PictureSet(int64_t size, int64_t side, int64_t cache_bytes)
     : size_(size), side_(side),
-      cache_(size <= cache_bytes / std::max<int64_t>(1, side * side * 3)
-                 ? std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(size * side * side * 3))
-                 : nullptr) {
+      cache_(size <= cache_bytes / std::max<int64_t>(1, side * side * 3) ? new (std::nothrow) uint8_t[static_cast<size_t>(size * side * side * 3)] : nullptr) {
   QD_CHECK(side > 0 && side <= 4096, "--size", str("expected 1 to 4096 pixels, got ", side));
   known_.resize(static_cast<size_t>(size));
 }
@@ -75,10 +85,16 @@ bool PictureSet::read(int64_t i, std::span<uint8_t> to) const {
     std::memcpy(to.data(), made.bytes.data(), bytes);
   } catch (const Error& error) {
     why = error.what();
+  } catch (const std::bad_alloc&) {
+    why = str("[", name(i), "] expected a picture that fits into memory");
   }
   const std::lock_guard lock(mutex_);
   if (!why.empty()) {
-    if (known_[at] != bad) broken_.push_back(why);
+    if (known_[at] != bad) {
+      broken_.push_back(why);
+      if (broken_.size() <= told) warn("skipped: " + why);
+      if (broken_.size() == told) warn("more such files are counted, and not named");
+    }
     known_[at] = bad;
     return false;
   }
@@ -103,14 +119,14 @@ PictureFolder::PictureFolder(const std::vector<std::string>& paths, const Option
     : PictureFolder(files_of(paths), paths, options) {}
 
 PictureFolder::PictureFolder(std::vector<std::string> files, const std::vector<std::string>& paths, const Options& options)
-    : PictureSet(std::ssize(files), options.side, options.cache_bytes), files_(std::move(files)), crop_(options.crop) {
+    : PictureSet(std::ssize(files), options.side, options.cache_bytes < 0 ? static_cast<int64_t>(memory_bytes() / 4) : options.cache_bytes), files_(std::move(files)), crop_(options.crop) {
   const std::string where = paths.empty() ? "--data" : paths[0];
   int64_t first = 0;
   while (first < size() && picture(first).empty()) ++first;
   if (first < size()) return;
   std::string why = size() == 0 ? "expected pictures, found no file" : str("expected pictures, none of ", size(), " files can be read: ");
   if (size() > 0) why += broken()[0];
-  QD_CHECK(false, where, why, "JPEG, PNG, BMP, PGM, PPM and TGA are read, in subfolders too");
+  QD_CHECK(false, where, why, "JPEG, PNG, BMP, TGA and binary PGM and PPM are read, in subfolders too");
 }
 
 Picture PictureFolder::make(int64_t i) const {
@@ -197,13 +213,12 @@ std::vector<uint8_t> PictureLoader::make(int64_t batch) {
 
 void PictureLoader::save(State& to, const std::string& prefix) const {
   to.put(prefix + "batch", prefetch_.position());
-  to.put(prefix + "pictures", std::ssize(pictures_));
+  to.put(prefix + "pictures", names_of(set_, pictures_));
 }
 
 void PictureLoader::load(const State& from, const std::string& prefix) {
-  const int64_t saved = from.integer(prefix + "pictures");
-  QD_CHECK(saved == std::ssize(pictures_), "--data",
-           str("expected the ", saved, " pictures that the run began with, got ", pictures_.size()), "give the same --data");
+  QD_CHECK(from.integer(prefix + "pictures") == names_of(set_, pictures_), "--data",
+           str("expected the pictures that the run began with, got ", pictures_.size(), " of which some are others"), "give the same --data");
   prefetch_.seek(from.integer(prefix + "batch"));
 }
 

@@ -29,7 +29,7 @@ class PictureSet {
   virtual std::string name(int64_t i) const = 0;
   bool read(int64_t i, std::span<uint8_t> to) const;   // (side, side, 3); false: broken
   Picture picture(int64_t i) const;                    // empty: broken
-  std::vector<std::string> broken() const;             // "name: why", of those met so far, sorted
+  std::vector<std::string> broken() const;             // "[name] why", of those met so far, sorted; the first few were told when they were met
 
  private:
   virtual Picture make(int64_t i) const = 0;   // throws Error about one that is broken
@@ -49,7 +49,7 @@ class PictureFolder final : public PictureSet {
   struct Options {
     int64_t side = 64;
     int64_t crop = 0;   // of the middle, in pixels of the file; 0: the largest square
-    int64_t cache_bytes = int64_t{4} << 30;
+    int64_t cache_bytes = -1;   // -1: a quarter of the machine's memory
   };
   // Throws Error: a missing path, a folder without any picture that can be read, side below 1.
   PictureFolder(const std::vector<std::string>& paths, const Options& options);

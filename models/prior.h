@@ -3,6 +3,8 @@
 //               of kexue.fm/archives/6760). To compute cell t it sees cells 0 .. t - 1; before cell 0 stands code 0, which the vectors of row
 //               and column tell from a real one.
 //   pixelcnn    gated convolutions (models/pixelcnn.h)
+// Of a model with two grids they see one: the coarse grid, s rows of s cells, above the fine one, whose 2 s rows are cut in two and whose codes have numbers
+// from K / 2 on. The transformer needs to know no more; of convolutions there are two, of which the finer sees all of the coarse grid.
 //   N = grids, h, w = a grid, K = codes
 #pragma once
 
@@ -18,6 +20,7 @@ namespace qd {
 struct PriorConfig {
   std::string kind = "attention";   // or pixelcnn
   int64_t codes = 512, rows = 16, columns = 16;
+  int64_t levels = 1;               // grids in the one; 2: rows = 5 columns
   int64_t width = 256, layers = 4, heads = 8;   // heads, dropout: of attention
   double dropout = 0.1;
   int64_t recompute = 0;   // of attention: blocks per recomputed segment in training; 0: none. No part of the model
@@ -27,6 +30,22 @@ struct SampleOptions {
   double temperature = 1, top_p = 1;
   int64_t top_k = 0;
   uint64_t seed = 1;
+};
+
+// Convolutions over one grid, or over two.
+struct ConvPrior : Module {
+  explicit ConvPrior(const PriorConfig& config);
+  const PriorConfig c;
+  PixelCNN first;                       // of the only grid, or of the coarse one
+  std::optional<Embedding> coarse;      // codes as the fine grid sees them,
+  std::optional<Conv2d> around;         // with those around them
+  std::optional<PixelCNN> second;       // of the fine grid
+
+  Tensor loss(const Tensor& ids) const;
+  Tensor draw(int64_t count, const PixelCNN::Chooser& choose) const;
+
+ private:
+  Tensor given(const Tensor& coarse_ids) const { return upsample_nearest((*around)((*coarse)(coarse_ids)), 2); }
 };
 
 class Prior {
@@ -41,7 +60,7 @@ class Prior {
 
  private:
   std::unique_ptr<GPT> gpt_;
-  std::unique_ptr<PixelCNN> cnn_;
+  std::unique_ptr<ConvPrior> cnn_;
 };
 
 // ids (N, h, w) -> what the transformer reads, (N, h w): every cell one place later.

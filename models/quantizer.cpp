@@ -97,12 +97,18 @@ void EmaCodebook::update(const Tensor& z, const Tensor& ids) {
   const float kept = c.decay, fresh = 1 - c.decay;
   Tensor batch_counts, batch_sums = zeros({c.codes, c.width});
   count_and_sum(z, ids, batch_counts, batch_sums);
-  kernels().combine(c.codes, kept, counts.value.data(), fresh, batch_counts.data(), counts.value.mutable_data());
-  kernels().combine(sums.value.size(), kept, sums.value.data(), fresh, batch_sums.data(), sums.value.mutable_data());
+  const float* chosen = batch_counts.data();
+  float *n = counts.value.mutable_data(), *m = sums.value.mutable_data();
+  for (int64_t k = 0; k < c.codes; ++k) {
+    if (chosen[k] == 0 && !c.restart) continue;   // with a count near 0 the smoothing would draw the code to the origin
+    n[k] = kept * n[k] + fresh * chosen[k];
+    for (int64_t j = k * c.width; j < (k + 1) * c.width; ++j) m[j] = kept * m[j] + fresh * batch_sums.data()[j];
+  }
 }
 
-// Before the first batch all codes are new. Later those that are chosen twenty times less often than the average, and in fewer than half of
-// the batches, become vectors of this batch, as if chosen once.
+// Before the first batch all codes are new: vectors of the batch. Later those that are chosen twenty times less often than the average, and in fewer
+// than half of the batches, begin anew, as if chosen once: near the code that a vector of the batch has, a tenth of the way to that vector, so that they
+// share its followers. The vector itself would be nearest to hardly any other: in many dimensions the code in their midst is.
 void EmaCodebook::begin_anew(const Tensor& z) {
   Random random(random_state().seed, next_stream());
   if (recomputing()) return;
@@ -114,11 +120,18 @@ void EmaCodebook::begin_anew(const Tensor& z) {
     std::fill(n, n + c.codes, 1.0f);
   } else if (first || c.restart) {
     const float least = first ? 1 : std::min(0.5f, 0.05f * static_cast<float>(z.rows()) / static_cast<float>(c.codes));
-    for (int64_t k = 0; k < c.codes; ++k) {
-      if (n[k] >= least) continue;
-      const Tensor row = random_rows(z, 1, random);
-      std::copy_n(row.data(), c.width, sums.value.mutable_data() + k * c.width);
-      n[k] = 1;
+    std::vector<int64_t> dead;
+    for (int64_t k = 0; k < c.codes; ++k)
+      if (n[k] < least) dead.push_back(k);
+    if (dead.empty()) return;
+    Tensor fresh = random_rows(z, std::ssize(dead), random);
+    if (!first) {
+      const Tensor e = codes(), near = embedding(e, nearest(fresh, e));
+      kernels().combine(fresh.size(), 0.1f, fresh.data(), 0.9f, near.data(), fresh.mutable_data());
+    }
+    for (size_t i = 0; i < dead.size(); ++i) {
+      std::copy_n(fresh.data() + static_cast<int64_t>(i) * c.width, c.width, sums.value.mutable_data() + dead[i] * c.width);
+      n[dead[i]] = 1;
     }
   }
 }
@@ -208,6 +221,7 @@ Tensor ScalarQuantizer::encode(const Tensor& z) const {
   for (int64_t row = 0; row < z.rows(); ++row) {
     int64_t id = 0, place = 1;
     for (const int64_t level : levels) {
+      QD_CHECK(*s >= 0, "fsq", "expected numbers, got NaN");
       id += place * std::lround(*s++ * static_cast<float>(level - 1));
       place *= level;
     }
@@ -232,9 +246,11 @@ Tensor ScalarQuantizer::decode(const Tensor& ids) const {
   return q;
 }
 
+Tensor ScalarQuantizer::unquantised(const Tensor& z) const { return sigmoid(z) * 2 + -1; }
+
 Quantizer::Result ScalarQuantizer::operator()(const Tensor& z) {
   const Tensor ids = encode(z);
-  return {straight_through(sigmoid(z) * 2 + -1, decode(ids)), Tensor(), ids};
+  return {straight_through(unquantised(z), decode(ids)), Tensor(), ids};
 }
 
 // --- counts

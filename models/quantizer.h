@@ -43,6 +43,7 @@ struct Quantizer : Module {
   virtual Result operator()(const Tensor& z) = 0;
   virtual Tensor encode(const Tensor& z) const = 0;     // (..., D) -> ids (...)
   virtual Tensor decode(const Tensor& ids) const = 0;   // and back to codes
+  virtual Tensor unquantised(const Tensor& z) const { return z; }   // what of z the nearest code stands for, before it is rounded
   virtual int64_t width() const { return c.width; }     // D
 };
 
@@ -60,7 +61,7 @@ struct EmaCodebook : Quantizer {
   Tensor decode(const Tensor& ids) const override;
   // e = M / N', N' = (N + epsilon) / (sum N + K epsilon) sum N:  (K, D)
   Tensor codes() const;
-  // N <- decay N + (1 - decay) n,  M <- decay M + (1 - decay) sum of z by id
+  // N <- decay N + (1 - decay) n,  M <- decay M + (1 - decay) sum of z by id; without restarts codes that nobody chose stay as they are
   void update(const Tensor& z, const Tensor& ids);
 
  private:
@@ -96,10 +97,11 @@ struct ScalarQuantizer : Quantizer {
   Result operator()(const Tensor& z) override;
   Tensor encode(const Tensor& z) const override;
   Tensor decode(const Tensor& ids) const override;   // numbers from -1 to 1
+  Tensor unquantised(const Tensor& z) const override;
   int64_t width() const override { return std::ssize(levels); }
 };
 
-// Levels of at least 4 whose product is K, as even as possible: 512 = 8 8 8, 1000 = 10 10 10. Throws Error where there are none.
+// Levels of at least 5 whose product is K, as even as possible (512 = 8 8 8, 1000 = 10 10 10), or one of 2 to 64. Throws Error where there are none.
 std::vector<int64_t> levels_for(int64_t codes);
 
 // How often each code occurs in ids: (K).

@@ -197,7 +197,7 @@ struct VQVAE : PictureCoder {
   }
   Codes codes_of(const Tensor& x) const override { return {encode(x)}; }
   Tensor picture_of(const Codes& codes) const override { return decode(codes[0]); }
-  Tensor unquantised(const Tensor& x) const override { return (*decoder)((*encoder)(x)); }
+  Tensor unquantised(const Tensor& x) const override { return (*decoder)(codebook->unquantised((*encoder)(x))); }
   std::vector<int64_t> strides() const override { return {4}; }
 
  private:

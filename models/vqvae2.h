@@ -76,8 +76,8 @@ struct VQVAE2 : PictureCoder {
   }
   Tensor picture_of(const Codes& codes) const override { return picture(coarse->decode(codes[0]), fine->decode(codes[1])); }
   Tensor unquantised(const Tensor& x) const override {
-    const Tensor features = encoder.vectors(x), top = encoder_upper(features);
-    return picture(top, fine_vectors(features, top));
+    const Tensor features = encoder.vectors(x), top = coarse->unquantised(encoder_upper(features));
+    return picture(top, fine->unquantised(fine_vectors(features, top)));
   }
   std::vector<int64_t> strides() const override { return {8, 4}; }
 };

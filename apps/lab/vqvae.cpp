@@ -137,21 +137,24 @@ Verdict straight_through_needed(const LabOptions& o) {
 
 Verdict auxiliary_terms(const LabOptions& o) {
   Table table{.columns = {"beta", "gamma", "|z - q|^2 / |z|^2", "MSE", "codes in use"}};
-  std::map<std::pair<double, double>, Spread> drift, error;
+  std::map<std::pair<double, double>, std::vector<Outcome>> outcomes;
   for (const auto& [beta, gamma] : {std::pair{1.0, 0.25}, {1.0, 0.0}, {0.0, 0.25}, {0.25, 1.0}}) {
-    const auto all = over_seeds(o, {.kind = QuantizerKind::vq, .codes = 64, .width = 16, .beta = static_cast<float>(beta), .gamma = static_cast<float>(gamma), .kmeans = 10});
-    drift[{beta, gamma}] = spread(all, &Outcome::drift), error[{beta, gamma}] = spread(all, &Outcome::mse);
-    table.rows.push_back({qd::shown(beta), qd::shown(gamma), shown(drift[{beta, gamma}]), shown(error[{beta, gamma}]), shown(spread(all, &Outcome::used))});
+    const auto& all = outcomes[{beta, gamma}] = over_seeds(o, {.kind = QuantizerKind::vq, .codes = 64, .width = 16, .beta = static_cast<float>(beta),
+                                                               .gamma = static_cast<float>(gamma), .kmeans = beta > 0 ? 10 : 0});   // beta = 0: random codes, for ever
+    table.rows.push_back({qd::shown(beta), qd::shown(gamma), shown(spread(all, &Outcome::drift)), shown(spread(all, &Outcome::mse)), shown(spread(all, &Outcome::used))});
   }
-  const double ratio = drift[{1, 0}].mean / drift[{1, 0.25}].mean;
-  return {.kind = passed_if(ratio > 1),
-          .figures = {{"drift without / with the encoder's term", qd::shown(ratio)}, {"MSE without / with it", qd::shown(error[{1, 0}].mean / error[{1, 0.25}].mean)}},
+  const auto &with = outcomes[{1, 0.25}], &without = outcomes[{1, 0}];
+  bool every_seed = true;
+  for (size_t i = 0; i < with.size(); ++i) every_seed = every_seed && without[i].drift > with[i].drift;
+  const auto ratio = [&](double Outcome::* what) { return qd::shown(spread(without, what).mean / spread(with, what).mean); };
+  return {.kind = passed_if(every_seed),
+          .figures = {{"drift without / with the encoder's term", ratio(&Outcome::drift)}, {"MSE without / with it", ratio(&Outcome::mse)}},
           .tables = {table}};
 }
 
 Verdict collapse(const LabOptions& o) {
   Table table{.columns = {"quantiser", "codes", "in use", "perplexity", "PSNR, dB"}};
-  std::map<std::pair<std::string, int64_t>, Spread> used;
+  std::map<std::pair<std::string, int64_t>, Spread> used, quality;
   const std::vector<int64_t> sizes = o.quick ? std::vector<int64_t>{64, 1024} : std::vector<int64_t>{16, 64, 256, 1024, 4096};
   for (const int64_t codes : sizes)
     for (const std::string name : {"vq", "vq, k-means", "ema", "ema, restart", "simvq", "fsq"}) {
@@ -159,19 +162,23 @@ Verdict collapse(const LabOptions& o) {
       q.kmeans = name == "vq, k-means" ? 10 : 0;
       const auto all = over_seeds(o, q);
       used[{name, codes}] = spread(all, &Outcome::used);
-      table.rows.push_back({name, str(codes), shown(used[{name, codes}]), shown(spread(all, &Outcome::perplexity)), shown(spread(all, &Outcome::psnr))});
+      quality[{name, codes}] = spread(all, &Outcome::psnr);
+      table.rows.push_back({name, str(codes), shown(used[{name, codes}]), shown(spread(all, &Outcome::perplexity)), shown(quality[{name, codes}])});
     }
   const double plain = used[{"vq", 1024}].mean, better = std::max(used[{"ema, restart", 1024}].mean, used[{"simvq", 1024}].mean);
+  std::string crossing = "at none";
+  for (const int64_t codes : sizes)
+    if (crossing == "at none" && quality[{"fsq", codes}].mean > quality[{"ema, restart", codes}].mean) crossing = str("from ", codes, " codes on");
   return {.kind = passed_if(plain < 0.6 && better > 0.9),
           .figures = {{"1,024 codes, plain: in use", qd::shown(plain)}, {"with restarts", qd::shown(used[{"ema, restart", 1024}].mean)}, {"SimVQ", qd::shown(used[{"simvq", 1024}].mean)},
-                      {"FSQ", qd::shown(used[{"fsq", 1024}].mean)}},
+                      {"FSQ", qd::shown(used[{"fsq", 1024}].mean)}, {"FSQ better than restarts", crossing}},
           .tables = {table}};
 }
 
 Verdict compression(const LabOptions& o) {
   Table table{.columns = {"codes", "bits per pixel", "PSNR, dB", "JPEG of this PSNR, bits per pixel without its head"}};
   std::vector<Picture> originals;
-  for (size_t i = 0; i < 40; ++i) originals.push_back(faces().picture(split().held_out[i]));
+  for (const int64_t i : split().held_out) originals.push_back(faces().picture(i));
   const auto jpeg = [&](double wanted) {
     const double bytes = jpeg_size(originals, wanted, 1);
     return bytes > 0 ? 8 * (bytes - jpeg_head) / (side * side) : 0;
@@ -202,45 +209,89 @@ Tensor codes_of(const VQVAE& m, const std::vector<int64_t>& pictures) {
   return tensor(all, {std::ssize(pictures), side / 4, side / 4});
 }
 
-double prior_bits(const std::string& kind, const Tensor& training, const Tensor& held_out, int64_t codes, int64_t count, uint64_t seed) {
-  // About 0.3 million parameters each.
-  Prior prior({.kind = kind, .codes = codes, .rows = side / 4, .columns = side / 4, .width = kind == "attention" ? 96 : 32, .layers = kind == "attention" ? 3 : 6,
-               .heads = 4, .dropout = 0.1});
-  prior.module().initialize(seed);
+std::unique_ptr<Prior> trained_prior(const std::string& kind, const Tensor& training, int64_t codes, int64_t count, uint64_t seed) {
+  const bool attention = kind == "attention";
+  // 0.34 million parameters each, taps that a mask leaves out not counted.
+  auto prior = std::make_unique<Prior>(PriorConfig{.kind = kind, .codes = codes, .rows = side / 4, .columns = side / 4, .width = attention ? 96 : 38,
+                                                   .layers = attention ? 3 : 6, .heads = 4, .dropout = 0});
+  prior->module().initialize(seed);
   random_state() = {seed, 0};
-  AdamW optimizer(prior.module(), {.decay = 0.01});
+  AdamW optimizer(prior->module(), {.decay = 0.01});
   GridLoader grids(training, batch, seed);
   for (int64_t step = 0; step < count; ++step) {
-    prior.loss(grids.next()).backward();
+    prior->loss(grids.next()).backward();
     optimizer.step(step < count / 2 ? 2e-3 : 6e-4);
   }
-  prior.module().evaluate();
-  const NoGrad off;
-  return prior.loss(held_out).item() / std::log(2.0);
+  prior->module().evaluate();
+  return prior;
 }
 
-Verdict priors(const LabOptions& o) {
-  Table table{.columns = {"seed", "uniform", "histogram", "PixelCNN", "attention"}};
-  double gain = 0;
-  int better = 0;
-  for (int64_t s = 1; s <= seeds(o); ++s) {
+// Mean over these pictures of the distance, as MSE, to the nearest of those trained on.
+double nearest_distance(const Tensor& x) {
+  const Tensor known = picture_batch(faces(), std::span(split().training).first(1000));
+  const int64_t values = known.size() / known.dim(0);
+  const auto of = [&](const Tensor& t, int64_t i) { return std::span(t.data() + i * values, static_cast<size_t>(values)); };
+  double sum = 0;
+  for (int64_t i = 0; i < x.dim(0); ++i) {
+    double best = INFINITY;
+    for (int64_t k = 0; k < known.dim(0); ++k) best = std::min(best, picture_mse(of(x, i), of(known, k)));
+    sum += best / static_cast<double>(x.dim(0));
+  }
+  return sum;
+}
+
+// Both priors on the codes of one model for each seed: for two verdicts.
+struct PriorOutcome {
+  double histogram = 0, cnn = 0, attention = 0;                         // bits per code, held out
+  double drawn = 0, uniform = 0, held_out = 0;                          // distances to the nearest picture that was trained on
+};
+const std::vector<PriorOutcome>& prior_outcomes(const LabOptions& o) {
+  static std::vector<PriorOutcome> all;
+  for (int64_t s = std::ssize(all) + 1; s <= seeds(o); ++s) {
     const auto seed = static_cast<uint64_t>(s);
     const auto m = trained(small(usual()), Way::straight_through, steps(o), seed);
     const Tensor training = codes_of(*m, split().training), held_out = codes_of(*m, split().held_out);
     const auto counts = code_counts(training, 64);
-    double histogram = 0;
+    PriorOutcome r;
     for (const int32_t id : held_out.values<int32_t>())
-      histogram -= std::log2(static_cast<double>(counts[static_cast<size_t>(id)] + 1) / static_cast<double>(training.size() + 64)) / static_cast<double>(held_out.size());
+      r.histogram -= std::log2(static_cast<double>(counts[static_cast<size_t>(id)] + 1) / static_cast<double>(training.size() + 64)) / static_cast<double>(held_out.size());
     log(str("priors, seed ", s));
-    const double cnn = prior_bits("pixelcnn", training, held_out, 64, steps(o), seed), attention = prior_bits("attention", training, held_out, 64, steps(o), seed);
-    table.rows.push_back({str(s), "6.000", qd::shown(histogram), qd::shown(cnn), qd::shown(attention)});
-    gain += (1 - attention / histogram) / static_cast<double>(seeds(o));
-    better += attention < cnn;
+    const auto cnn = trained_prior("pixelcnn", training, 64, steps(o), seed), attention = trained_prior("attention", training, 64, steps(o), seed);
+    const NoGrad off;
+    r.cnn = cnn->loss(held_out).item() / std::log(2.0), r.attention = attention->loss(held_out).item() / std::log(2.0);
+    Random random(seed, 1);
+    Tensor any = empty({64, side / 4, side / 4}, DType::i32);
+    for (int64_t i = 0; i < any.size(); ++i) any.mutable_data<int32_t>()[i] = static_cast<int32_t>(random.uniform() * 64);
+    r.drawn = nearest_distance(m->decode(attention->sample(64, {.seed = seed}))), r.uniform = nearest_distance(m->decode(any));
+    r.held_out = nearest_distance(m->decode(held_out.row_range(0, 64)));
+    all.push_back(r);
   }
-  return {.kind = passed_if(gain > 0.15 && 3 * better >= 2 * seeds(o)),
-          .figures = {{"attention below the histogram", str(qd::shown(100 * gain), " %")}, {"attention better than PixelCNN", str(better, " of ", seeds(o), " seeds")}},
-          .note = "Bits per code of held-out pictures; both networks have about 0.3 million parameters and the same steps.",
-          .tables = {table}};
+  return all;
+}
+
+Verdict priors(const LabOptions& o) {
+  Table table{.columns = {"seed", "uniform", "histogram", "PixelCNN", "attention"}};
+  Table distances{.title = "Distance to the nearest picture trained on, MSE", .columns = {"seed", "drawn by attention", "codes at random", "held out, through the codes"}};
+  double gain = 0;
+  for (const PriorOutcome& r : prior_outcomes(o)) {
+    const std::string seed = str(table.rows.size() + 1);
+    table.rows.push_back({seed, "6.000", qd::shown(r.histogram), qd::shown(r.cnn), qd::shown(r.attention)});
+    distances.rows.push_back({seed, qd::shown(r.drawn), qd::shown(r.uniform), qd::shown(r.held_out)});
+    gain += (1 - r.attention / r.histogram) / static_cast<double>(seeds(o));
+  }
+  return {.kind = passed_if(gain > 0.15),
+          .figures = {{"attention below the histogram", str(qd::shown(100 * gain), " %")}},
+          .note = "Bits per code of held-out pictures; both networks have 0.34 million parameters and the same steps.",
+          .tables = {table, distances}};
+}
+
+Verdict attention_or_convolutions(const LabOptions& o) {
+  int better = 0;
+  double bits = 0;
+  for (const PriorOutcome& r : prior_outcomes(o)) better += r.attention < r.cnn, bits += (r.cnn - r.attention) / static_cast<double>(seeds(o));
+  return {.kind = passed_if(3 * better >= 2 * seeds(o)),
+          .figures = {{"attention better", str(better, " of ", seeds(o), " seeds")}, {"PixelCNN's bits per code above attention's", qd::shown(bits)}},
+          .note = "The figures of Q6."};
 }
 
 Verdict sampling_speed(const LabOptions& o) {
@@ -267,7 +318,8 @@ void add_vqvae(App& app) {
        {"Q3", "Without the encoder's term vectors drift away from their codes", "|z - q|^2 / |z|^2 is larger with gamma = 0", auxiliary_terms},
        {"Q4", "Large codebooks collapse, and restarts or SimVQ prevent it", "of 1,024 codes plain VQ uses below 60 %, one of the two above 90 %", collapse},
        {"Q5", "More codes, better pictures", "PSNR rises with the number of codes, and is highest without a quantiser", compression},
-       {"Q6", "Attention models the codes, and better than PixelCNN", "15 % fewer bits than the histogram, and fewer than PixelCNN for two seeds of three", priors},
+       {"Q6", "A transformer models the codes", "15 % fewer bits than the histogram", priors},
+       {"Q6b", "Attention is better than PixelCNN", "fewer bits with as many parameters, for two seeds of three", attention_or_convolutions},
        {"Q7", "Codes are drawn far faster than pixels", "the same transformer draws 64 codes 20 times as fast as 3,072 pixels", sampling_speed}}};
   lab.add_to(app, o);
 }

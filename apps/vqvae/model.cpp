@@ -84,7 +84,9 @@ PictureModel load_picture_model(const std::string& folder) {
 }
 
 void settle_data(std::vector<std::string>& data) {
-  if (data == std::vector<std::string>{"faces"}) data.clear();
+  if (data != std::vector<std::string>{"faces"}) return;
+  if (fs::exists("faces")) log("'faces' stands for drawn ones; the folder of that name is ./faces");
+  data.clear();
 }
 
 int64_t held_out_of(const PictureSet& set, double fraction) {
@@ -92,14 +94,21 @@ int64_t held_out_of(const PictureSet& set, double fraction) {
 }
 
 std::unique_ptr<PictureSet> open_pictures(const std::vector<std::string>& data, const PictureOptions& o, int64_t faces, uint64_t seed) {
-  if (data.empty() || (data.size() == 1 && data[0] == "faces")) return std::make_unique<CartoonFaces>(faces, o.size, seed);
-  return std::make_unique<PictureFolder>(data, PictureFolder::Options{.side = o.size, .crop = o.crop});
+  std::vector<std::string> settled = data;
+  settle_data(settled);
+  if (!settled.empty()) return std::make_unique<PictureFolder>(settled, PictureFolder::Options{.side = o.size, .crop = o.crop});
+  log(str("the pictures are drawn: ", faces, " cartoon faces", data.empty() ? "; --data takes others" : ""));
+  return std::make_unique<CartoonFaces>(faces, o.size, seed);
+}
+
+std::unique_ptr<PictureSet> open_val(const std::vector<std::string>& val, const PictureOptions& o) {
+  if (val.empty()) return nullptr;
+  QD_CHECK(val != std::vector<std::string>{"faces"}, "--val", "expected a folder of pictures, got faces", "of drawn faces a part is held out; a folder of that name is ./faces");
+  return open_pictures(val, o, 0, 0);
 }
 
 void note_broken(const PictureSet& set) {
-  const auto broken = set.broken();
-  for (size_t i = 0; i < std::min<size_t>(broken.size(), 5); ++i) warn("skipped: " + broken[i]);
-  if (broken.size() > 5) warn(str("skipped: ", broken.size() - 5, " more files that are no pictures or are damaged"));
+  if (const auto broken = set.broken(); !broken.empty()) warn(str(broken.size(), " of ", set.size(), " files are no pictures or are damaged: skipped"));
 }
 
 int64_t PictureScore::codes_used() const {
@@ -124,13 +133,14 @@ int64_t cells_of(const PictureCoder& model, int64_t size) {
 
 int64_t largest_stride(const VQVAEConfig& config) { return config.levels == 2 ? 8 : 4; }
 
-PictureScore score(PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, Kept* keep, bool with_ssim) {
+PictureScore score(PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, const ScoreOptions& o) {
   constexpr int64_t batch = 32;
   const NoGrad off;
   PictureScore s;
   std::vector<int64_t> readable;
   s.counts.assign(model.strides().size(), std::vector<int64_t>(static_cast<size_t>(model.c.quantizer.codes)));
-  for (int64_t begin = 0; begin < std::ssize(pictures) && !interrupted(); begin += batch) {
+  const auto stopped = [&] { return !o.finishes && interrupted(); };
+  for (int64_t begin = 0; begin < std::ssize(pictures) && !stopped(); begin += batch) {
     const auto some = std::span(pictures).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(batch, std::ssize(pictures) - begin)));
     const Tensor x = picture_batch(set, some, &readable);
     if (!x.defined()) continue;
@@ -140,23 +150,27 @@ PictureScore score(PictureCoder& model, const PictureSet& set, const std::vector
       const auto counts = code_counts(codes[level], model.c.quantizer.codes);
       for (size_t k = 0; k < counts.size(); ++k) s.counts[level][k] += counts[k];
     }
-    const int64_t values = x.size() / x.dim(0), kept = keep ? std::min<int64_t>(x.dim(0), keep->most - std::ssize(keep->originals)) : 0;
-    const Tensor plain = kept > 0 && model.c.quantizer.kind != QuantizerKind::fsq ? model.unquantised(x) : Tensor();
+    const Tensor plain = o.vectors ? model.unquantised(x) : Tensor();
+    const int64_t values = x.size() / x.dim(0);
     for (int64_t i = 0; i < x.dim(0); ++i) {
       const auto of = [&](const Tensor& t) { return std::span(t.data() + i * values, static_cast<size_t>(values)); };
       const double mse = picture_mse(of(y), of(x));
       s.mse += mse, s.psnr += psnr(mse), ++s.pictures;
-      if (i >= kept && !with_ssim) continue;
+      if (o.vectors) s.psnr_vectors += psnr(picture_mse(of(plain), of(x)));
+      const bool kept = o.keep && std::ssize(o.keep->originals) < o.keep->most;
+      if (!kept && !o.ssim && !o.each) continue;
       const Picture original = to_picture(x, i), decoded = to_picture(y, i);
-      if (with_ssim) s.ssim += ssim(original, decoded);
-      if (i >= kept) continue;
-      keep->pictures.push_back(readable[static_cast<size_t>(i)]);
-      keep->originals.push_back(original), keep->from_codes.push_back(decoded);
-      if (plain.defined()) keep->from_vectors.push_back(to_picture(plain, i));
+      if (o.ssim) s.ssim += ssim(original, decoded);
+      if (o.each) o.each(readable[static_cast<size_t>(i)], decoded);
+      if (!kept) continue;
+      o.keep->originals.push_back(original), o.keep->from_codes.push_back(decoded);
+      if (o.vectors) o.keep->from_vectors.push_back(to_picture(plain, i));
     }
   }
+  QD_CHECK(s.pictures > 0 || stopped(), "--data", str("expected pictures, none of ", pictures.size(), " can be read"),
+           "in training: another --seed holds out others");
   const auto n = static_cast<double>(std::max<int64_t>(s.pictures, 1));
-  s.mse /= n, s.psnr /= n, s.ssim /= n, s.codes_loss /= n;
+  s.mse /= n, s.psnr /= n, s.ssim /= n, s.codes_loss /= n, s.psnr_vectors /= n;
   return s;
 }
 
@@ -164,6 +178,7 @@ PictureWriter::PictureWriter(std::string folder) : folder_(std::move(folder)) {
   std::error_code error;
   fs::create_directories(folder_, error);
   QD_CHECK(!error && fs::is_directory(folder_), folder_, "expected a folder that can be made" + (error ? ": " + error.message() : ""));
+  QD_CHECK(fs::is_empty(folder_, error), folder_, "expected a new or an empty folder, something lies in it", "nothing there is overwritten: name another folder");
 }
 
 void PictureWriter::write(const std::string& name, const Picture& picture) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 #include <numbers>
+#include <numeric>
 
 #include "apps/run.h"
 #include "apps/vqvae/prior_files.h"
@@ -25,12 +26,20 @@ struct PriorFlags {
   TrainFlags train;
 };
 
-// Bits of a code by how often each occurs among the grids to learn from, one more added to each, measured on the others.
-double histogram_bits(const Tensor& training, const Tensor& held_out, int64_t codes) {
+// Bits of a code by how often each occurs among the grids to learn from, one more added to each, measured on the others. Of two grids each has
+// its own codes: which of the two a code is of, everybody knows.
+double histogram_bits(const Tensor& training, const Tensor& held_out, int64_t codes, int64_t levels) {
   const auto counts = code_counts(training, codes);
-  const double total = static_cast<double>(training.size() + codes);
+  const auto of_level = static_cast<size_t>(codes / levels);
+  std::vector<double> totals;
+  for (size_t begin = 0; begin < counts.size(); begin += of_level)
+    totals.push_back(static_cast<double>(std::accumulate(counts.begin() + static_cast<std::ptrdiff_t>(begin), counts.begin() + static_cast<std::ptrdiff_t>(begin + of_level), int64_t{0})) +
+                     static_cast<double>(of_level));
   double nats = 0;
-  for (const int32_t id : held_out.values<int32_t>()) nats -= std::log(static_cast<double>(counts[static_cast<size_t>(id)] + 1) / total);
+  for (const int32_t id : held_out.values<int32_t>()) {
+    const auto code = static_cast<size_t>(id);
+    nats -= std::log(static_cast<double>(counts[code] + 1) / totals[code / of_level]);
+  }
   return nats / std::numbers::ln2 / static_cast<double>(held_out.size());
 }
 
@@ -52,16 +61,23 @@ int prior(PriorFlags& o, const Command& command) {
   const PictureModel m = load_picture_model(o.model);
   const auto seed = static_cast<uint64_t>(o.train.seed);
   const auto set = open_pictures(o.data, m.pictures, faces_drawn, seed);
-  const PictureSplit split = split_pictures(set->size(), held_out_of(*set, o.train.val_fraction), seed);
-  QD_CHECK(o.sizes.kind == "attention" || m.model->c.levels == 1, "--kind", "expected attention for a model of two grids, got " + o.sizes.kind,
-           "convolutions see one grid");
-  const Tensor training = grids_of(m, *set, split.training), held_out = grids_of(m, *set, split.held_out);
+  const auto val_set = open_val(o.train.val, m.pictures);
+  QD_CHECK(val_set || o.train.val_fraction > 0, "--val-fraction", "expected a number above 0, or --val, got 0", "bits per code are measured on pictures held out");
+  PictureSplit split = split_pictures(set->size(), val_set ? 0 : held_out_of(*set, o.train.val_fraction), seed);
+  if (val_set) split.held_out = split_pictures(val_set->size(), 0, seed).training;
+  const Tensor training = grids_of(m, *set, split.training), held_out = grids_of(m, val_set ? *val_set : *set, split.held_out);
   note_broken(*set);
+  if (val_set) note_broken(*val_set);
   const int64_t codes = one_grid(m).codes;
-  const double histogram = histogram_bits(training, held_out, codes);
+  o.sizes.levels = m.model->c.levels;
+  const double histogram = histogram_bits(training, held_out, codes, o.sizes.levels);
 
   o.sizes.recompute = o.train.recompute;
   o.sizes.codes = codes, o.sizes.rows = training.dim(1), o.sizes.columns = training.dim(2);
+  if (o.sizes.kind == "pixelcnn") {   // as far as a cell's grid reaches, with as much work as the transformer
+    if (!command.known("--layers")) o.sizes.layers = std::max<int64_t>(2, (training.dim(2) * o.sizes.levels + 1) / 2);
+    if (!command.known("--width")) o.sizes.width = 96;
+  }
   Prior model(o.sizes);
   model.module().initialize(seed);
   const auto optimizer = o.train.make_optimizer(model.module());
@@ -107,8 +123,8 @@ void add_prior(App& app) {
       .choice("--kind", o.sizes.kind, {"attention", "pixelcnn"},
               "a causal transformer with a vector for each row and each column; gated convolutions");
   command->group("Model")
-      .option("--width", o.sizes.width, "N", "channels", from_to(1, 1 << 14))
-      .option("--layers", o.sizes.layers, "N", "blocks", from_to(1, 1024))
+      .option("--width", o.sizes.width, "N", "channels; pixelcnn: 96", from_to(1, 1 << 14))
+      .option("--layers", o.sizes.layers, "N", "blocks; pixelcnn: as many as see the whole grid", from_to(1, 1024))
       .option("--heads", o.sizes.heads, "N", "attention heads; a divisor of --width", from_to(1, 1024))
       .option("--dropout", o.sizes.dropout, "X", "in training", fraction());
   o.train.describe(*command);

@@ -73,7 +73,7 @@ PriorConfig read_prior_config(const std::string& folder, const PictureModel& m) 
   const nlohmann::json file = read_json_object(path);
   const JsonFields f(file, path, hint);
   QD_CHECK(f.text("model") == m.fingerprint, folder, "expected a prior of this model's codes, this one learned those of another", "train it again with bin/vqvae prior");
-  const PriorConfig c{.kind = f.text("kind"), .codes = f.size("codes", 1, 1 << 20), .rows = f.size("rows", 1, 1024), .columns = f.size("columns", 1, 1024),
+  const PriorConfig c{.kind = f.text("kind"), .codes = f.size("codes", 1, 1 << 20), .rows = f.size("rows", 1, 1024), .columns = f.size("columns", 1, 1024), .levels = m.model->c.levels,
                       .width = f.size("width", 1, 1 << 14), .layers = f.size("layers", 1, 1024), .heads = f.size("heads", 1, 1024), .dropout = f.real("dropout")};
   const OneGrid shape = one_grid(m);
   QD_CHECK(c.codes == shape.codes && c.rows == shape.rows && c.columns == shape.columns, path,
@@ -83,6 +83,9 @@ PriorConfig read_prior_config(const std::string& folder, const PictureModel& m) 
 
 Picture new_pictures(const PictureModel& m, const Prior& prior, int64_t count, const SampleOptions& o) {
   const NoGrad off;
+  const int64_t side = m.pictures.size + 2;   // known to fit before anything is drawn
+  QD_CHECK(count >= 1 && (count + 2 * static_cast<int64_t>(std::sqrt(static_cast<double>(count))) + 1) * side * side * 3 < int64_t{1} << 31, "--count",
+           str("expected as many pictures of ", m.pictures.size, " x ", m.pictures.size, " as fit into one of 2 GiB, got ", count));
   const Tensor ids = prior.sample(count, o);
   std::vector<Picture> pictures;
   for (int64_t begin = 0; begin < count; begin += 32) {

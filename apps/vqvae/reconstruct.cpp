@@ -1,6 +1,7 @@
 // bin/vqvae reconstruct: pictures beside what their codes give.
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "apps/vqvae/commands.h"
 #include "core/error.h"
@@ -19,26 +20,30 @@ struct ReconstructOptions {
 int reconstruct(const ReconstructOptions& o) {
   QD_CHECK(!o.out.empty(), "--out", "expected FILE.png or a folder, got none");
   const PictureModel m = load_picture_model(o.model);
-  const auto set = open_pictures(o.data, m.pictures, 64, 2);
+  const auto set = open_pictures(o.data, m.pictures, 64, faces_apart);
   std::vector<int64_t> pictures(static_cast<size_t>(o.count > 0 ? std::min(o.count, set->size()) : set->size()));
   std::iota(pictures.begin(), pictures.end(), 0);
   const bool one_file = o.out.ends_with(".png");
-  Kept kept{.most = one_file ? 64 : std::ssize(pictures)};
-  const PictureScore s = score(*m.model, *set, pictures, &kept, true);
+  Kept kept{.most = one_file ? 64 : 0};
+  ScoreOptions options{.keep = &kept, .ssim = true, .vectors = true};
+  std::optional<PictureWriter> writer;
+  if (!one_file) {
+    writer.emplace(o.out);
+    options.each = [&](int64_t number, const Picture& picture) { writer->write(set->name(number), picture); };
+  }
+  const PictureScore s = score(*m.model, *set, pictures, options);
   note_broken(*set);
   if (one_file) {
     std::vector<Picture> pairs;
     for (size_t i = 0; i < kept.originals.size(); ++i) pairs.push_back(kept.originals[i]), pairs.push_back(kept.from_codes[i]);
     write_png(o.out, grid(pairs, 8));
     if (std::ssize(kept.originals) < s.pictures) log(str(o.out, " shows the first ", kept.originals.size(), "; --out FOLDER takes all"));
-  } else {
-    PictureWriter writer(o.out);
-    for (size_t i = 0; i < kept.from_codes.size(); ++i) writer.write(set->name(kept.pictures[i]), kept.from_codes[i]);
   }
-  print(str(s.pictures, " pictures: PSNR ", s.psnr, " dB, SSIM ", s.ssim, ", ", s.codes_used(), " of ",
+  print(str(s.pictures, " pictures: PSNR ", s.psnr, " dB (from the vectors before they are quantised: ", s.psnr_vectors, "), SSIM ", s.ssim, ", ", s.codes_used(), " of ",
             m.model->c.quantizer.codes * m.model->c.levels, " codes in use, perplexity ", s.perplexity(), "\n"));
   if (o.json)
     print_json({{"psnr", s.psnr},
+                {"psnr_vectors", s.psnr_vectors},
                 {"mse", s.mse},
                 {"ssim", s.ssim},
                 {"codes_used", s.codes_used()},

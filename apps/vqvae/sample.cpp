@@ -1,5 +1,6 @@
 // bin/vqvae sample, interpolate: new pictures.
 #include <chrono>
+#include <filesystem>
 
 #include "apps/vqvae/commands.h"
 #include "apps/vqvae/prior_files.h"
@@ -48,6 +49,7 @@ int interpolate(const InterpolateFlags& o) {
   QD_CHECK(m.model->c.levels == 1, "interpolate", "expected a model of one grid, got one of two");
   const auto& model = dynamic_cast<const VQVAE&>(*m.model);
   const auto vectors = [&](const std::string& path) {
+    QD_CHECK(!std::filesystem::is_directory(path), path, "expected a picture, got a folder");
     const PictureFolder one({path}, {.side = m.pictures.size, .crop = m.pictures.crop});
     return (*model.encoder)(picture_batch(one, std::vector<int64_t>{0}));
   };

@@ -26,6 +26,10 @@ struct TrainOptions {
 
 int64_t enlargement(int64_t side) { return std::max<int64_t>(1, 96 / side); }   // small pictures can be seen as well
 
+std::vector<int64_t> first_of(const std::vector<int64_t>& pictures, int64_t count) {
+  return {pictures.begin(), pictures.begin() + std::min(count, std::ssize(pictures))};
+}
+
 // Originals in one row, reconstructions below.
 Picture rows_of(const Kept& kept, int64_t columns) {
   std::vector<Picture> all;
@@ -72,7 +76,7 @@ int train(TrainOptions& o, const Command& command) {
   model.initialize(seed);
 
   const auto set = open_pictures(o.data, o.pictures, faces_drawn, seed);
-  const auto val_set = o.train.val.empty() ? nullptr : open_pictures(o.train.val, o.pictures, 500, seed + 1);
+  const auto val_set = open_val(o.train.val, o.pictures);
   PictureSplit split = split_pictures(set->size(), val_set || o.train.val_fraction == 0 ? 0 : held_out_of(*set, o.train.val_fraction), seed);
   if (val_set) split.held_out = split_pictures(val_set->size(), 0, seed).training;
   const PictureSet& held_out = val_set ? *val_set : *set;
@@ -105,21 +109,24 @@ int train(TrainOptions& o, const Command& command) {
   const auto& shown_pictures = split.held_out.empty() ? split.training : split.held_out;
   trainer.picture = [&] {   // the same few at every evaluation
     Kept kept{.most = 8};
-    score(model, held_out, {shown_pictures.begin(), shown_pictures.begin() + std::min<int64_t>(8, std::ssize(shown_pictures))}, &kept);
+    score(model, held_out, first_of(shown_pictures, 8), {.keep = &kept});
     return kept.from_codes.empty() ? std::string() : png_bytes(enlarged(grid(kept.from_codes, 8), enlargement(o.pictures.size)));
   };
   trainer.report = [&] {
-    Kept kept{.most = 16};
-    const PictureScore s = score(model, held_out, {shown_pictures.begin(), shown_pictures.begin() + std::min<int64_t>(64, std::ssize(shown_pictures))}, &kept);
+    Kept kept{.most = 32};
+    const PictureScore s = score(model, held_out, first_of(shown_pictures, kept.most), {.keep = &kept, .vectors = true, .finishes = true});
     const auto pixels = static_cast<double>(o.pictures.size * o.pictures.size);
-    const double jpeg = 8 * jpeg_size(kept.originals, s.psnr, 5) / pixels;
+    const double jpeg = 8 * jpeg_size(kept.originals, s.psnr, 1) / pixels;   // of the same pictures
+    for (auto* row : {&kept.originals, &kept.from_codes, &kept.from_vectors}) row->resize(std::min<size_t>(row->size(), 16));
     write_run_report(run, {.loss_unit = "mean squares, values from -1 to 1; training with the codes' distance",
-                           .figures = {{"JPEG of the same PSNR", jpeg > 0 ? shown(jpeg) : "none", str("bits per pixel, ", shown(8 * jpeg_head / pixels), " of it the files' heads")},
+                           .figures = {{"JPEG of the same PSNR", jpeg > 0 ? shown(jpeg) : "none", str("bits per pixel as stb writes it, ", shown(8 * jpeg_head / pixels), " of it the files' heads")},
+                                       {"PSNR from codes", shown(s.psnr), str("dB, of ", s.pictures, " pictures")},
+                                       {"PSNR from vectors", shown(s.psnr_vectors), "dB, before they are quantised"},
                                        {"parameters", with_commas(model.parameter_count())},
                                        {"bits per pixel", shown(bits_per_pixel(model)), str("a picture is ", with_commas(cells_of(model, o.pictures.size)), " codes")}},
                            .sections = [&](Report& page) {
                              if (kept.originals.empty()) return;
-                             page.section("Reconstructions").picture(png_bytes(rows_of(kept, 8)), kept.from_vectors.empty() ? "Above the pictures, below what their codes give." : "Three rows each: the pictures, what their codes give, and what the decoder makes of the vectors before they are quantised.");
+                             page.section("Reconstructions").picture(png_bytes(rows_of(kept, 8)), "Three rows each: the pictures, what their codes give, and what the decoder makes of the vectors before they are quantised.");
                              page.section("Codes").picture(png_bytes(usage_of((last.counts.empty() ? s.counts : last.counts).back())),
                                                            "How often each code of the finest grid is chosen, by its number: the brighter the more often, on a logarithmic scale; red ones never.");
                            }});
@@ -127,7 +134,6 @@ int train(TrainOptions& o, const Command& command) {
 
   log(str(model.parameter_count(), " parameters, ", split.training.size(), " pictures to learn from, ", split.held_out.size(),
           " held out; the run is in ", run));
-  if (o.data.empty()) log("without --data the pictures are drawn: cartoon faces");
   if (o.train.resumes()) {
     trainer.resume();
   } else {
@@ -136,6 +142,7 @@ int train(TrainOptions& o, const Command& command) {
   write_file(run + "/run.json", command.run_file());
   const TrainResult result = trainer();
   note_broken(*set);
+  if (val_set) note_broken(*val_set);
   const auto figure = [&](const char* name) { return find(result.best, name) ? *find(result.best, name) : NAN; };
   return finish(o.train, result, "images", run,
                 {{"val_psnr", figure("val_psnr")}, {"val_mse", figure("val_loss") / 4}, {"codes_used", figure("codes_used")}, {"perplexity", figure("perplexity")}});
@@ -154,7 +161,7 @@ void add_train(App& app) {
       .option("--crop", o.pictures.crop, "N", "side of the square cut from the middle of a file; 0: the largest", from_to(0, 1 << 14));
   command->group("Model")
       .option("--codes", o.model.quantizer.codes, "K", "how many different codes there are", from_to(2, 1 << 20))
-      .option("--dim", o.model.quantizer.width, "D", "numbers in the vector of a code", from_to(1, 4096))
+      .option("--dim", o.model.quantizer.width, "D", "numbers in the vector of a code; fsq has log K / log 8 or so, whatever this says", from_to(1, 4096))
       .choice("--quantizer", o.quantizer, {"ema", "vq", "simvq", "fsq"},
               "ema: codes are moving averages; vq: parameters; simvq: a fixed table times a matrix; fsq: rounded numbers, no table")
       .choice("--net", o.net, {"paper", "post"}, "that of the paper's code; that of the post, with batch norms and twice the work")

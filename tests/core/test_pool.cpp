@@ -109,6 +109,7 @@ TEST_CASE("pool: upsampling repeats pixels") {
 TEST_CASE("pool: wrong shapes and options are named") {
   CHECK(contains(error_of([] { max_pool2d(zeros({4, 4})); }), "[max_pool2d] expected pictures (B, H, W, C), got (4, 4)"));
   CHECK(contains(error_of([] { max_pool2d(zeros({1, 1, 4, 2})); }), "expected a height that the window of 2 fits into, got 1"));
+  CHECK(contains(error_of([] { max_pool2d(zeros({1, 0, 4, 2}), {.window = 2, .padding = 1}); }), "got 0 and a padding of 1"));
   CHECK(contains(error_of([] { average_pool2d(zeros({1, 4, 4, 2}), {.window = 2, .padding = 2}); }), "at most half the window of 2, got 2"));
   CHECK(contains(error_of([] { average_pool2d(zeros({1, 4, 4, 2}), {.window = 0}); }), "got 0"));
   CHECK(contains(error_of([] { average_pool2d(zeros({1, 4, 4, 2}), {.stride = -1}); }), "got 2 and -1"));

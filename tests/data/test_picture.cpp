@@ -95,9 +95,44 @@ TEST_CASE("picture: files of every kind give PIL's pixels, and what cannot be sh
   }
 }
 
+TEST_CASE("picture: PGM and PPM of any largest value, of one byte or two") {
+  const auto bytes = [](const std::string& file) { return decode_picture(file, "p").bytes; };
+  CHECK(bytes(std::string("P5 2 1 15\n\x00\x0f", 12)) == std::vector<uint8_t>{0, 0, 0, 255, 255, 255});
+  CHECK(bytes(std::string("P6\n# a\n1 1 1023\n\x02\x00\x03\xff\x00\x01", 23)) == std::vector<uint8_t>{128, 255, 0});
+  CHECK(bytes(std::string("P5 1 2 65535 \xab\xcd\x00\xff", 17)) == std::vector<uint8_t>{171, 171, 171, 1, 1, 1});
+  CHECK(bytes(std::string("P5 1 1 100 \xff", 12)) == std::vector<uint8_t>{255, 255, 255});   // above the largest
+  for (const char* head : {"P5 1 1 0 x", "P5 0 1 9 x", "P5 1 1 65536 xx", "P5 1 1", "P5 1 x 9 y", "P6 99999 99999 255 x", "P5 2 2 255 xyz"})
+    CHECK(has(message_of([&] { decode_picture(head, "p.pgm"); }), "[p.pgm] expected"));
+}
+
+TEST_CASE("picture: a PNG that unpacks to far more than its head says, and a large file that is none") {
+  const TempDir folder;
+  // Pictures of 1 x 1, without checksums, which stb does not look at.
+  const auto number = [](size_t n) { return std::string{static_cast<char>(n >> 24), static_cast<char>(n >> 16), static_cast<char>(n >> 8), static_cast<char>(n)}; };
+  const auto chunk = [&](const std::string& name, const std::string& body) { return number(body.size()) + name + body + std::string(4, '\0'); };
+  const std::string head = std::string("\x89PNG\r\n\x1a\n", 8) + chunk("IHDR", number(1) + number(1) + std::string("\x08\x02\x00\x00\x00", 5));
+  const std::string small = head + chunk("IDAT", std::string("\x78\x01\x01\x04\x00\xfb\xff\x00\x01\x02\x03", 11)) + chunk("IEND", "");
+  CHECK(decode_picture(small, "small").bytes == std::vector<uint8_t>{1, 2, 3});
+  // Runs of zeros, of which a fixed Huffman code repeats 258 in 13 bits.
+  std::string runs("\x78\x01", 2);
+  uint32_t bits = 0;
+  int held = 0;
+  const auto put = [&](uint32_t value, int count) {
+    for (bits |= value << held, held += count; held >= 8; bits >>= 8, held -= 8) runs += static_cast<char>(bits & 0xff);
+  };
+  put(3, 3);                                                      // last block, fixed codes
+  put(0b00001100, 8);                                             // a zero: 00110000, its first bit lowest
+  for (int i = 0; i < 100'000; ++i) put(0b10100011, 8), put(0, 5);   // length 258: 11000101; distance 1
+  put(0, 7 + 8);
+  CHECK(has(message_of([&] { decode_picture(head + chunk("IDAT", runs) + chunk("IEND", ""), "bomb.png"); }), "[bomb.png] expected a whole picture"));
+  write_file(folder / "zeros.bin", std::string(100, '\0'));
+  CHECK(has(message_of([&] { read_picture(folder / "zeros.bin"); }), "expected a picture, this is none"));
+  CHECK(has(message_of([&] { png_bytes({40'000, 40'000, {1}}); }), "expected a picture of at most 2 GiB, got 40000 x 40000"));
+}
+
 TEST_CASE("picture: no picture at all") {
   CHECK(has(message_of([] { decode_picture("", "empty.jpg"); }), "[empty.jpg] expected a picture, the file is empty"));
-  CHECK(has(message_of([] { decode_picture("P5 99999999999 1 255\n", "long.pgm"); }), "[long.pgm] expected numbers of at most nine digits"));
+  CHECK(has(message_of([] { decode_picture("P5 99999999999 1 255\n", "long.pgm"); }), "[long.pgm] expected numbers of one to nine digits"));
   CHECK(has(message_of([] { decode_picture("P5 # a comment", "cut.pgm"); }), "cut.pgm"));
   CHECK(has(message_of([] { decode_picture("just text", "text.jpg"); }), "[text.jpg] expected a picture, this is none"));
   CHECK(has(message_of([] { read_picture("/no/such.png"); }), "/no/such.png"));

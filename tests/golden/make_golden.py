@@ -611,8 +611,10 @@ def make_vqvae():
     assert len(ids.unique()) > 3, "hardly any code is chosen"
     out.update({"total": total, "picture": picture, "distance": distance, "ids": ids, "z": z, "codes": e,
                 **prefixed("grad", {name: v.grad for name, v in w.items() if v.grad is not None}),
-                "after.counts": decay * p["codebook.counts"] + (1 - decay) * chosen.sum(0),
-                "after.sums": decay * p["codebook.sums"] + (1 - decay) * chosen.T @ z.detach().reshape(-1, sizes["code_width"])})
+                # A code that nobody chose stays as it is.
+                "after.counts": torch.where(chosen.sum(0) > 0, decay * p["codebook.counts"] + (1 - decay) * chosen.sum(0), p["codebook.counts"]),
+                "after.sums": torch.where(chosen.sum(0)[:, None] > 0, decay * p["codebook.sums"] + (1 - decay) * chosen.T @ z.detach().reshape(-1, sizes["code_width"]),
+                                          p["codebook.sums"])})
     return out, {**sizes, "codes": codes, "commitment": commitment, "decay": decay}
 
 

@@ -75,6 +75,69 @@ TEST_CASE("prior: a change of one cell changes what comes after it, everywhere a
   }
 }
 
+TEST_CASE("prior: convolutions over two grids: the finer sees all of the coarser, the coarser nothing of it; drawn row by row as computed at once") {
+  constexpr int64_t s = 3, codes = 10;   // 3 x 3 and 6 x 6
+  ConvPrior prior({.kind = "pixelcnn", .codes = codes, .rows = 5 * s, .columns = s, .levels = 2, .width = 8, .layers = 4});
+  prior.initialize(2);
+  prior.evaluate();
+  const auto grids = [&](int32_t first, int32_t last) {   // the first coarse and the last fine code; the rest is the same
+    Tensor ids = empty({1, 5 * s, s}, DType::i32);
+    for (int64_t i = 0; i < ids.size(); ++i) ids.mutable_data<int32_t>()[i] = static_cast<int32_t>(i < s * s ? (i == 0 ? first : i % 5) : 5 + (i == 5 * s * s - 1 ? last : i % 5));
+    return ids;
+  };
+  const Tensor ids = grids(1, 2);
+  prior.loss(ids).backward();
+  for (const Parameter* p : prior.parameters()) {
+    INFO(p->path());
+    CHECK(kernels().sum_squares(p->value.size(), p->value.gradient().data()) > 0);
+  }
+  const NoGrad off;
+  CHECK(prior.loss(grids(1, 3)).item() != prior.loss(ids).item());
+  // What draw() asks of every cell is what logits() says of the grids that came out.
+  std::vector<std::vector<float>> asked;
+  const Tensor drawn = prior.draw(2, [&](int64_t n, std::span<const float> logits) {
+    if (n == 1) asked.emplace_back(logits.begin(), logits.end());
+    return static_cast<int32_t>((asked.size() * 3 + static_cast<size_t>(n)) % 5);
+  });
+  CHECK(drawn.shape() == Shape({2, 5 * s, s}));
+  REQUIRE(asked.size() == 5 * s * s);
+  const Tensor one = drawn.row_range(1, 2);
+  Tensor above = empty({1, s, s}, DType::i32), below = empty({1, 2 * s, 2 * s}, DType::i32);
+  for (int64_t i = 0; i < s * s; ++i) above.mutable_data<int32_t>()[i] = one.data<int32_t>()[i];
+  for (int64_t i = 0; i < 4 * s * s; ++i) below.mutable_data<int32_t>()[i] = one.data<int32_t>()[s * s + i] - 5;
+  const Tensor given = upsample_nearest((*prior.around)((*prior.coarse)(above)), 2);
+  const Tensor first = prior.first.logits(above), second = prior.second->logits(below, given);
+  for (size_t cell = 0; cell < asked.size(); ++cell)
+    for (size_t k = 0; k < 5; ++k) {
+      const auto at = static_cast<int64_t>(cell);
+      const float expected = at < s * s ? first.data()[at * 5 + static_cast<int64_t>(k)] : second.data()[(at - s * s) * 5 + static_cast<int64_t>(k)];
+      CHECK(asked[cell][k] == doctest::Approx(expected).epsilon(1e-4).scale(1));
+    }
+  // Every fine cell depends on every coarse one.
+  for (int64_t i = 0; i < s * s; ++i) {
+    Tensor other = above.clone();
+    other.mutable_data<int32_t>()[i] = (above.data<int32_t>()[i] + 1) % 5;
+    const Tensor now = prior.second->logits(below, upsample_nearest((*prior.around)((*prior.coarse)(other)), 2));
+    CHECK(difference(now, second) > 1e-6);
+  }
+  CHECK(has(message_of([] { ConvPrior({.kind = "pixelcnn", .codes = 10, .rows = 4, .columns = 2, .levels = 2}); }), "expected two grids of 2 and 4 cells a side"));
+}
+
+TEST_CASE("prior: samples do not repeat from seed to seed, and the hundredth is the same in any number") {
+  for (const std::string kind : {"attention", "pixelcnn"}) {
+    INFO(kind);
+    Prior prior({.kind = kind, .codes = 200, .rows = 2, .columns = 2, .width = 8, .layers = 2, .heads = 2, .dropout = 0});
+    prior.module().initialize(1);
+    prior.module().evaluate();
+    const Tensor first = prior.sample(130, {.seed = 1}), second = prior.sample(70, {.seed = 2}), fewer = prior.sample(70, {.seed = 1});
+    const auto grid = [](const Tensor& t, int64_t n) { return std::vector<int32_t>(t.data<int32_t>() + 4 * n, t.data<int32_t>() + 4 * n + 4); };
+    for (int64_t n = 0; n < 70; ++n) CHECK(grid(first, n) == grid(fewer, n));
+    int same = 0;
+    for (int64_t n = 0; n < 60; ++n) same += grid(first, 64 + n) == grid(second, n);
+    CHECK(same == 0);
+  }
+}
+
 TEST_CASE("prior: learns grids by heart and gives them back, one by one as together") {
   for (const std::string kind : {"attention", "pixelcnn"}) {
     INFO(kind);

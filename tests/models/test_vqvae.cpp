@@ -210,7 +210,7 @@ TEST_CASE("vqvae: the codebook moves in training mode only; codes go through fil
   CHECK(model.decode(ids).shape() == x.shape());
   model.train();
   std::vector<bool> chosen(static_cast<size_t>(codes.dim(0)));
-  for (int i = 0; i < 500; ++i) {
+  for (int i = 0; i < 3000; ++i) {
     const Tensor now = model.losses(x).ids[0];
     for (int64_t j = 0; j < now.size(); ++j) chosen[static_cast<size_t>(now.data<int32_t>()[j])] = true;
   }
