@@ -66,7 +66,7 @@ Windows windows_of(const char* op, const Tensor& x, const PoolOptions& o) {
   const auto axis = [&](const char* name, int64_t size, int64_t window, int64_t stride, int64_t padding) {
     QD_CHECK(window >= 1 && window <= most && stride >= 0 && stride <= most, op,
              str("expected a window and a stride of 1 to ", most, " along the ", name, ", got ", window, " and ", stride));
-    QD_CHECK(padding >= 0 && 2 * padding <= window, op, str("expected a padding of at most half the window of ", window, ", got ", padding));
+    QD_CHECK(padding >= 0 && padding <= window / 2, op, str("expected a padding of at most half the window of ", window, ", got ", padding));
     QD_CHECK(size >= 1 && size + 2 * padding >= window, op, str("expected a ", name, " that the window of ", window, " fits into, got ", size, " and a padding of ", padding));
     return (size + 2 * padding - window) / (stride > 0 ? stride : window) + 1;
   };

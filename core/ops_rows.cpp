@@ -130,7 +130,7 @@ static Tensor channel_norm(const char* name, const Tensor& x, int64_t blocks, in
   expect_row(name, "weight", weight, cols);
   expect_row(name, "bias", bias, cols);
   // Sums over rows, channel by channel -> at each channel the mean over its group.
-  const auto level = [rows, cols, width = cols / groups](const float* sums, float* means) {
+  const auto level = [rows, cols, width = groups > 0 ? cols / groups : 1](const float* sums, float* means) {
     for (int64_t c = 0; c < cols; c += width) {
       double sum = 0;
       for (int64_t i = 0; i < width; ++i) sum += sums[c + i];
@@ -149,14 +149,14 @@ static Tensor channel_norm(const char* name, const Tensor& x, int64_t blocks, in
     for (int64_t c = 0; c < cols; ++c) r[c] = 1 / std::sqrt(v[c] + epsilon), scale.mutable_data()[c] = w[c] * r[c];
     kernels().channel_affine(rows, cols, in, m, scale.data(), nullptr, nullptr, bias.data(), y.mutable_data() + block * rows * cols, false);
   }
-  if (found) *found = {mean.reshape({cols}), variance};
-  return record(name, y, {x, weight, bias}, [x = Saved(x), mean, inverse, weight = Saved(weight), blocks, rows, cols, level](const Tensor& dy, Sink& to) {
+  if (found) *found = {mean.clone().reshape({cols}), variance};
+  return record(name, y, {x, weight, bias}, [x = Saved(x), mean = Saved(mean), inverse = Saved(inverse), weight = Saved(weight), blocks, rows, cols, level](const Tensor& dy, Sink& to) {
     Tensor dw = zeros({cols}), db = zeros({cols}), both = empty({2, cols}), factors = empty({3, cols});
     const auto [dx, add] = to.wants(0) ? to.into(0) : Destination{};
     const float* w = weight->data();
     float *sum_dy = both.mutable_data(), *sum_dyd = sum_dy + cols, *of_d = factors.mutable_data(), *of_dy = of_d + cols, *rest = of_dy + cols;
     for (int64_t block = 0; block < blocks; ++block) {
-      const float *in = x->data() + block * rows * cols, *g = dy.data() + block * rows * cols, *m = mean.data() + block * cols, *r = inverse.data() + block * cols;
+      const float *in = x->data() + block * rows * cols, *g = dy.data() + block * rows * cols, *m = mean->data() + block * cols, *r = inverse->data() + block * cols;
       kernels().channel_sums(rows, cols, in, m, g, sum_dy);
       for (int64_t c = 0; c < cols; ++c) {
         db.mutable_data()[c] += sum_dy[c], dw.mutable_data()[c] += r[c] * sum_dyd[c];

@@ -19,17 +19,13 @@ Tensor GridLoader::next() {
   return ids;
 }
 
-int64_t GridLoader::content() const {
-  return static_cast<int64_t>(stream_of({reinterpret_cast<const char*>(grids_.data<int32_t>()), static_cast<size_t>(grids_.size()) * sizeof(int32_t)}));
-}
-
 void GridLoader::save(State& to, const std::string& prefix) const {
   to.put(prefix + "batch", position_);
-  to.put(prefix + "grids", content());
+  to.put(prefix + "names", names_);
 }
 
 void GridLoader::load(const State& from, const std::string& prefix) {
-  QD_CHECK(from.integer(prefix + "grids") == content(), "--data", str("expected the pictures that the run began with, got ", grids_.dim(0), " of which some are others"),
+  QD_CHECK(from.integer(prefix + "names") == names_, "--data", str("expected the pictures that the run began with, got ", grids_.dim(0), " of which some are others"),
            "give the same --data");
   position_ = from.integer(prefix + "batch");
 }

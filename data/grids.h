@@ -13,17 +13,18 @@ namespace qd {
 // consumed.
 class GridLoader final : public Stateful {
  public:
-  GridLoader(Tensor grids, int64_t batch, uint64_t seed) : grids_(std::move(grids)), batch_(batch), seed_(seed) {}   // (N, h, w) i32
+  // grids (N, h, w) i32; `names`: whose they are, a number by which a run that goes on knows them (names_of in data/pictures.h)
+  GridLoader(Tensor grids, int64_t batch, uint64_t seed, int64_t names = 0) : grids_(std::move(grids)), batch_(batch), seed_(seed), names_(names) {}
   Tensor next();   // (batch, h, w)
 
   void save(State& to, const std::string& prefix) const override;
-  void load(const State& from, const std::string& prefix) override;   // throws Error: saved with other grids
+  void load(const State& from, const std::string& prefix) override;   // throws Error: saved with those of other pictures
 
  private:
-  int64_t content() const;   // a number that other grids hardly have
   const Tensor grids_;
   const int64_t batch_;
   const uint64_t seed_;
+  const int64_t names_;
   int64_t position_ = 0;
 };
 

@@ -226,8 +226,9 @@ Picture decode_picture(std::string_view file, const std::string& name) {
            str("expected at most ", most_pixels, " pixels, got ", width, " x ", height), "make it smaller first");
   QD_CHECK(file.size() >= least_size(file, static_cast<size_t>(width), static_cast<size_t>(height)), name,
            str("expected a whole picture of ", width, " x ", height, ", got ", file.size(), " bytes"), "the file was cut off: copy it again");
-  // Four channels of two bytes, twice where a buffer grows, and blocks of pixels at the edges.
-  allocation_limit += 2 * file.size() + 20 * (static_cast<size_t>(width) + 64) * (static_cast<size_t>(height) + 64);
+  // Four channels of two bytes, twice where a buffer grows, and the blocks of a JPEG at its edges.
+  const size_t w = static_cast<size_t>(width), h = static_cast<size_t>(height), edge = jpeg_begin(file) > 0 ? 64 : 1;
+  allocation_limit += 2 * file.size() + 20 * (w + edge) * (h + edge);
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(data, size, &width, &height, &channels, 0), stbi_image_free);
   QD_CHECK(pixels != nullptr, name, str("expected a whole picture, this one is damaged (", stbi_failure_reason(), ")"), "copy it again");
   Picture picture{width, height, {}};

@@ -52,18 +52,26 @@ double picture_mse(const Picture& a, const Picture& b) {
   return sum / static_cast<double>(a.bytes.size());
 }
 
-double jpeg_size(std::span<const Picture> pictures, double wanted, int step) {
-  const auto n = static_cast<double>(pictures.size());
-  for (int quality = step; quality <= 100; quality += step) {
-    double bytes = 0, near = 0;
+double jpeg_size(std::span<const Picture> pictures, double wanted) {
+  const auto bytes_of = [&](int quality) {   // mean bytes; 0: not near enough
+    double decibels = 0, bytes = 0;
     for (const Picture& p : pictures) {
       const std::string file = jpeg_bytes(p, quality);
-      near += psnr(picture_mse(p, decode_picture(file, "jpeg"))) / n;
-      bytes += static_cast<double>(file.size()) / n;
+      bytes += static_cast<double>(file.size());
+      decibels += psnr(picture_mse(p, decode_picture(file, "jpeg")));
     }
-    if (near >= wanted) return bytes;
+    const auto n = static_cast<double>(pictures.size());
+    return decibels / n >= wanted ? bytes / n : 0;
+  };
+  if (pictures.empty()) return 0;
+  double best = 0;
+  for (int low = 1, high = 100; low <= high;) {
+    const int middle = (low + high) / 2;
+    const double bytes = bytes_of(middle);
+    if (bytes > 0) best = bytes;
+    bytes > 0 ? high = middle - 1 : low = middle + 1;
   }
-  return 0;
+  return best;
 }
 
 double psnr(double mse) { return std::min(100.0, -10 * std::log10(std::max(mse, 1e-300))); }

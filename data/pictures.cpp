@@ -45,13 +45,6 @@ std::vector<std::string> files_of(const std::vector<std::string>& paths) {
   return files;
 }
 
-// A number that other pictures, or as many of other names, hardly have.
-int64_t names_of(const PictureSet& set, const std::vector<int64_t>& pictures) {
-  uint64_t hash = static_cast<uint64_t>(std::ssize(pictures));
-  for (const int64_t i : pictures) hash = (hash ^ stream_of(fs::path(set.name(i)).filename().string())) * 0x9E3779B97F4A7C15;
-  return static_cast<int64_t>(hash >> 1);
-}
-
 // The first `count` pictures of these bytes, as numbers from -1 to 1.
 Tensor values_of(const std::vector<uint8_t>& bytes, int64_t count, int64_t side) {
   Tensor x = empty({count, side, side, 3});
@@ -60,6 +53,12 @@ Tensor values_of(const std::vector<uint8_t>& bytes, int64_t count, int64_t side)
 }
 
 }  // namespace
+
+int64_t names_of(const PictureSet& set, const std::vector<int64_t>& pictures) {
+  uint64_t hash = static_cast<uint64_t>(std::ssize(pictures));
+  for (const int64_t i : pictures) hash = (hash ^ stream_of(fs::path(set.name(i)).filename().string())) * 0x9E3779B97F4A7C15;
+  return static_cast<int64_t>(hash >> 1);
+}
 
 PictureSet::PictureSet(int64_t size, int64_t side, int64_t cache_bytes)
     : size_(size), side_(side),
@@ -85,8 +84,6 @@ bool PictureSet::read(int64_t i, std::span<uint8_t> to) const {
     std::memcpy(to.data(), made.bytes.data(), bytes);
   } catch (const Error& error) {
     why = error.what();
-  } catch (const std::bad_alloc&) {
-    why = str("[", name(i), "] expected a picture that fits into memory");
   }
   const std::lock_guard lock(mutex_);
   if (!why.empty()) {
@@ -119,7 +116,7 @@ PictureFolder::PictureFolder(const std::vector<std::string>& paths, const Option
     : PictureFolder(files_of(paths), paths, options) {}
 
 PictureFolder::PictureFolder(std::vector<std::string> files, const std::vector<std::string>& paths, const Options& options)
-    : PictureSet(std::ssize(files), options.side, options.cache_bytes < 0 ? static_cast<int64_t>(memory_bytes() / 4) : options.cache_bytes), files_(std::move(files)), crop_(options.crop) {
+    : PictureSet(std::ssize(files), options.side, options.cache_bytes < 0 ? std::min(int64_t{4} << 30, static_cast<int64_t>(memory_bytes() / 4)) : options.cache_bytes), files_(std::move(files)), crop_(options.crop) {
   const std::string where = paths.empty() ? "--data" : paths[0];
   int64_t first = 0;
   while (first < size() && picture(first).empty()) ++first;
@@ -173,7 +170,7 @@ Picture to_picture(const Tensor& x, int64_t i) {
 }
 
 PictureLoader::PictureLoader(const PictureSet& set, std::vector<int64_t> pictures, const Options& options)
-    : set_(set), pictures_(std::move(pictures)), options_(options), prefetch_([this](int64_t i) { return make(i); }, 4) {
+    : set_(set), pictures_(std::move(pictures)), options_(options), names_(names_of(set_, pictures_)), prefetch_([this](int64_t i) { return make(i); }, 4) {
   QD_CHECK(!pictures_.empty() && options.batch > 0, "--data", str("expected pictures, got ", pictures_.size()));
 }
 
@@ -213,11 +210,11 @@ std::vector<uint8_t> PictureLoader::make(int64_t batch) {
 
 void PictureLoader::save(State& to, const std::string& prefix) const {
   to.put(prefix + "batch", prefetch_.position());
-  to.put(prefix + "pictures", names_of(set_, pictures_));
+  to.put(prefix + "names", names_);
 }
 
 void PictureLoader::load(const State& from, const std::string& prefix) {
-  QD_CHECK(from.integer(prefix + "pictures") == names_of(set_, pictures_), "--data",
+  QD_CHECK(from.integer(prefix + "names") == names_, "--data",
            str("expected the pictures that the run began with, got ", pictures_.size(), " of which some are others"), "give the same --data");
   prefetch_.seek(from.integer(prefix + "batch"));
 }

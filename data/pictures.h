@@ -49,7 +49,7 @@ class PictureFolder final : public PictureSet {
   struct Options {
     int64_t side = 64;
     int64_t crop = 0;   // of the middle, in pixels of the file; 0: the largest square
-    int64_t cache_bytes = -1;   // -1: a quarter of the machine's memory
+    int64_t cache_bytes = -1;   // -1: a quarter of the machine's memory, 4 GiB at most
   };
   // Throws Error: a missing path, a folder without any picture that can be read, side below 1.
   PictureFolder(const std::vector<std::string>& paths, const Options& options);
@@ -68,6 +68,9 @@ struct PictureSplit {
 };
 // A choice fixed by the seed. Throws Error: fewer than one picture on either side, unless held_out is 0.
 PictureSplit split_pictures(int64_t size, int64_t held_out, uint64_t seed);
+
+// A number that other pictures, by their names and order, hardly have.
+int64_t names_of(const PictureSet& set, const std::vector<int64_t>& pictures);
 
 // Those of the set that can be read, as (B, side, side, 3) from -1 to 1; an undefined tensor if none can. `readable` gets their numbers.
 Tensor picture_batch(const PictureSet& set, std::span<const int64_t> pictures, std::vector<int64_t>* readable = nullptr);
@@ -98,6 +101,7 @@ class PictureLoader final : public Stateful {
   const PictureSet& set_;
   const std::vector<int64_t> pictures_;
   const Options options_;
+  const int64_t names_;
   std::vector<int64_t> order_;   // of the epoch below; the reading thread's own
   int64_t epoch_ = -1;
   Prefetch<std::vector<uint8_t>> prefetch_;   // last: its thread uses what stands above

@@ -106,9 +106,8 @@ void EmaCodebook::update(const Tensor& z, const Tensor& ids) {
   }
 }
 
-// Before the first batch all codes are new: vectors of the batch. Later those that are chosen twenty times less often than the average, and in fewer
-// than half of the batches, begin anew, as if chosen once: near the code that a vector of the batch has, a tenth of the way to that vector, so that they
-// share its followers. The vector itself would be nearest to hardly any other: in many dimensions the code in their midst is.
+// Before the first batch all codes are new. Later those that are chosen twenty times less often than the average, and in fewer than half of
+// the batches, become vectors of this batch, as if chosen once.
 void EmaCodebook::begin_anew(const Tensor& z) {
   Random random(random_state().seed, next_stream());
   if (recomputing()) return;
@@ -124,11 +123,7 @@ void EmaCodebook::begin_anew(const Tensor& z) {
     for (int64_t k = 0; k < c.codes; ++k)
       if (n[k] < least) dead.push_back(k);
     if (dead.empty()) return;
-    Tensor fresh = random_rows(z, std::ssize(dead), random);
-    if (!first) {
-      const Tensor e = codes(), near = embedding(e, nearest(fresh, e));
-      kernels().combine(fresh.size(), 0.1f, fresh.data(), 0.9f, near.data(), fresh.mutable_data());
-    }
+    const Tensor fresh = random_rows(z, std::ssize(dead), random);
     for (size_t i = 0; i < dead.size(); ++i) {
       std::copy_n(fresh.data() + static_cast<int64_t>(i) * c.width, c.width, sums.value.mutable_data() + dead[i] * c.width);
       n[dead[i]] = 1;

@@ -167,8 +167,8 @@ Verdict collapse(const LabOptions& o) {
     }
   const double plain = used[{"vq", 1024}].mean, better = std::max(used[{"ema, restart", 1024}].mean, used[{"simvq", 1024}].mean);
   std::string crossing = "at none";
-  for (const int64_t codes : sizes)
-    if (crossing == "at none" && quality[{"fsq", codes}].mean > quality[{"ema, restart", codes}].mean) crossing = str("from ", codes, " codes on");
+  for (auto codes = sizes.rbegin(); codes != sizes.rend() && quality[{"fsq", *codes}].mean > quality[{"ema, restart", *codes}].mean; ++codes)
+    crossing = str("from ", *codes, " codes on");
   return {.kind = passed_if(plain < 0.6 && better > 0.9),
           .figures = {{"1,024 codes, plain: in use", qd::shown(plain)}, {"with restarts", qd::shown(used[{"ema, restart", 1024}].mean)}, {"SimVQ", qd::shown(used[{"simvq", 1024}].mean)},
                       {"FSQ", qd::shown(used[{"fsq", 1024}].mean)}, {"FSQ better than restarts", crossing}},
@@ -180,7 +180,7 @@ Verdict compression(const LabOptions& o) {
   std::vector<Picture> originals;
   for (const int64_t i : split().held_out) originals.push_back(faces().picture(i));
   const auto jpeg = [&](double wanted) {
-    const double bytes = jpeg_size(originals, wanted, 1);
+    const double bytes = jpeg_size(originals, wanted);
     return bytes > 0 ? 8 * (bytes - jpeg_head) / (side * side) : 0;
   };
   bool rises = true;

@@ -126,7 +126,7 @@ int decode(const CodeOptions& o) {
     }
     return codes;
   };
-  codes_at(0, count);
+  for (int64_t begin = 0; begin < count; begin += 32) codes_at(begin, std::min(count, begin + 32));
   PictureWriter writer(o.out);
   for (int64_t begin = 0; begin < count; begin += 32) {
     const Tensor y = m.model->picture_of(codes_at(begin, std::min(count, begin + 32)));

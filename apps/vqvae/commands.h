@@ -64,6 +64,7 @@ struct Kept {
 };
 struct ScoreOptions {
   Kept* keep = nullptr;     // gets the first so many
+  int64_t most = 0;         // readable pictures that are looked at; 0: all
   bool ssim = false;
   bool vectors = false;     // decoded as well
   bool finishes = false;    // else a signal that asks to leave (core/signals.h) ends it early

@@ -134,14 +134,14 @@ int64_t cells_of(const PictureCoder& model, int64_t size) {
 int64_t largest_stride(const VQVAEConfig& config) { return config.levels == 2 ? 8 : 4; }
 
 PictureScore score(PictureCoder& model, const PictureSet& set, const std::vector<int64_t>& pictures, const ScoreOptions& o) {
-  constexpr int64_t batch = 32;
   const NoGrad off;
   PictureScore s;
   std::vector<int64_t> readable;
   s.counts.assign(model.strides().size(), std::vector<int64_t>(static_cast<size_t>(model.c.quantizer.codes)));
   const auto stopped = [&] { return !o.finishes && interrupted(); };
-  for (int64_t begin = 0; begin < std::ssize(pictures) && !stopped(); begin += batch) {
-    const auto some = std::span(pictures).subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(batch, std::ssize(pictures) - begin)));
+  for (size_t begin = 0, end; begin < pictures.size() && (o.most == 0 || s.pictures < o.most) && !stopped(); begin = end) {
+    end = std::min(pictures.size(), begin + static_cast<size_t>(o.most > 0 ? std::min<int64_t>(32, o.most - s.pictures) : 32));
+    const auto some = std::span(pictures).subspan(begin, end - begin);
     const Tensor x = picture_batch(set, some, &readable);
     if (!x.defined()) continue;
     const auto [y, codes_loss, codes] = model.pass(x);
@@ -167,8 +167,8 @@ PictureScore score(PictureCoder& model, const PictureSet& set, const std::vector
       if (o.vectors) o.keep->from_vectors.push_back(to_picture(plain, i));
     }
   }
-  QD_CHECK(s.pictures > 0 || stopped(), "--data", str("expected pictures, none of ", pictures.size(), " can be read"),
-           "in training: another --seed holds out others");
+  QD_CHECK(s.pictures > 0 || stopped(), "pictures", str("expected some that can be read, none of ", pictures.size(), " can"),
+           "of those held out: another --seed takes others, --val its own");
   const auto n = static_cast<double>(std::max<int64_t>(s.pictures, 1));
   s.mse /= n, s.psnr /= n, s.ssim /= n, s.codes_loss /= n, s.psnr_vectors /= n;
   return s;

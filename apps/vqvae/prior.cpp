@@ -81,7 +81,7 @@ int prior(PriorFlags& o, const Command& command) {
   Prior model(o.sizes);
   model.module().initialize(seed);
   const auto optimizer = o.train.make_optimizer(model.module());
-  GridLoader grids(training, o.train.batch, seed);
+  GridLoader grids(training, o.train.batch, seed, names_of(*set, split.training));
   if (o.train.resume.empty() && o.train.out.empty()) o.train.out = o.model + "/prior";
   const std::string run = o.train.open_run("prior");
   TrainerOptions options = o.train.trainer();

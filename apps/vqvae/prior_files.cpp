@@ -73,7 +73,7 @@ PriorConfig read_prior_config(const std::string& folder, const PictureModel& m) 
   const nlohmann::json file = read_json_object(path);
   const JsonFields f(file, path, hint);
   QD_CHECK(f.text("model") == m.fingerprint, folder, "expected a prior of this model's codes, this one learned those of another", "train it again with bin/vqvae prior");
-  const PriorConfig c{.kind = f.text("kind"), .codes = f.size("codes", 1, 1 << 20), .rows = f.size("rows", 1, 1024), .columns = f.size("columns", 1, 1024), .levels = m.model->c.levels,
+  const PriorConfig c{.kind = f.text("kind"), .codes = f.size("codes", 1, m.model->c.levels << 20), .rows = f.size("rows", 1, 1024), .columns = f.size("columns", 1, 1024), .levels = m.model->c.levels,
                       .width = f.size("width", 1, 1 << 14), .layers = f.size("layers", 1, 1024), .heads = f.size("heads", 1, 1024), .dropout = f.real("dropout")};
   const OneGrid shape = one_grid(m);
   QD_CHECK(c.codes == shape.codes && c.rows == shape.rows && c.columns == shape.columns, path,

@@ -7,6 +7,7 @@
 #include "apps/vqvae/commands.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/signals.h"
 #include "data/picture_scores.h"
 #include "nn/html.h"
 #include "nn/run_report.h"
@@ -25,10 +26,6 @@ struct TrainOptions {
 };
 
 int64_t enlargement(int64_t side) { return std::max<int64_t>(1, 96 / side); }   // small pictures can be seen as well
-
-std::vector<int64_t> first_of(const std::vector<int64_t>& pictures, int64_t count) {
-  return {pictures.begin(), pictures.begin() + std::min(count, std::ssize(pictures))};
-}
 
 // Originals in one row, reconstructions below.
 Picture rows_of(const Kept& kept, int64_t columns) {
@@ -98,7 +95,9 @@ int train(TrainOptions& o, const Command& command) {
   PictureScore last;
   if (!split.held_out.empty()) {
     trainer.evaluate = [&] {
-      last = score(model, held_out, split.held_out);
+      PictureScore now = score(model, held_out, split.held_out);
+      if (interrupted()) return Values{};   // of a part of them: dropped
+      last = std::move(now);
       const double wait = 1000 * waited / static_cast<double>(std::max<int64_t>(steps, 1));
       waited = 0, steps = 0;
       // As in training, where values are from -1 to 1. The codes' part stands by itself: it says nothing about pictures.
@@ -109,14 +108,14 @@ int train(TrainOptions& o, const Command& command) {
   const auto& shown_pictures = split.held_out.empty() ? split.training : split.held_out;
   trainer.picture = [&] {   // the same few at every evaluation
     Kept kept{.most = 8};
-    score(model, held_out, first_of(shown_pictures, 8), {.keep = &kept});
+    score(model, held_out, shown_pictures, {.keep = &kept, .most = kept.most});
     return kept.from_codes.empty() ? std::string() : png_bytes(enlarged(grid(kept.from_codes, 8), enlargement(o.pictures.size)));
   };
   trainer.report = [&] {
     Kept kept{.most = 32};
-    const PictureScore s = score(model, held_out, first_of(shown_pictures, kept.most), {.keep = &kept, .vectors = true, .finishes = true});
+    const PictureScore s = score(model, held_out, shown_pictures, {.keep = &kept, .most = kept.most, .vectors = true, .finishes = true});
     const auto pixels = static_cast<double>(o.pictures.size * o.pictures.size);
-    const double jpeg = 8 * jpeg_size(kept.originals, s.psnr, 1) / pixels;   // of the same pictures
+    const double jpeg = 8 * jpeg_size(kept.originals, s.psnr) / pixels;   // of the same pictures
     for (auto* row : {&kept.originals, &kept.from_codes, &kept.from_vectors}) row->resize(std::min<size_t>(row->size(), 16));
     write_run_report(run, {.loss_unit = "mean squares, values from -1 to 1; training with the codes' distance",
                            .figures = {{"JPEG of the same PSNR", jpeg > 0 ? shown(jpeg) : "none", str("bits per pixel as stb writes it, ", shown(8 * jpeg_head / pixels), " of it the files' heads")},

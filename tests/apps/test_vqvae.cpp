@@ -2,9 +2,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
+#include <thread>
 
 #include "core/file.h"
+#include "core/safetensors.h"
 #include "data/picture.h"
 #include "data/pictures.h"
 #include "tests/apps/run_app.h"
@@ -141,6 +145,68 @@ TEST_CASE("vqvae: 8 steps = 5 + 3 in bits, the codebook and the pictures with th
   again.insert(again.end(), {"--recompute", "1"});
   CHECK(at.run(again).status == 0);
   CHECK(at.run({"inspect", "again/model.safetensors", "--against", "whole/model.safetensors"}).out.find("largest difference is 0") != std::string::npos);
+}
+
+TEST_CASE("vqvae: a signal saves and leaves, and the report still has its pictures") {
+  if (!test::is_built("vqvae")) return;
+  const Place at;
+  auto flags = at.training("run", 100000000);
+  flags[0] = test::program("vqvae"), flags.insert(flags.end(), {"--eval-every", "1"});
+  test::Process process(flags, at / "");
+  std::error_code missing;
+  for (int i = 0; i < 20000 && process.running() && fs::file_size(at / "run/metrics.jsonl", missing) + 1 <= 1; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));   // until steps are logged; the size of a missing file is -1
+  process.send(SIGINT);
+  const Outcome o = process.wait();
+  CAPTURE(o.err);
+  CHECK(o.status == 130);
+  const std::string report = read_file(at / "run/report.html");
+  CHECK(report.find("Three rows each") != std::string::npos);
+  CHECK(report.find("Codes</h2>") != std::string::npos);
+}
+
+TEST_CASE("vqvae: files that are no pictures stand before the pictures, and no run ends for them") {
+  if (!test::is_built("vqvae")) return;
+  const Place at;
+  fs::create_directories(at / "pictures/annotations");
+  for (int i = 0; i < 60; ++i) write_file(at / ("pictures/annotations/" + std::to_string(i) + ".xml"), "<box/>");
+  auto flags = at.training("run", 6);
+  flags.insert(flags.end(), {"--eval-every", "2"});
+  const Outcome o = at.run(flags);
+  CAPTURE(o.err);
+  CHECK(o.status == 0);
+  CHECK(o.says("skipped: "));
+  CHECK(o.says("of 77 files are no pictures or are damaged: skipped"));
+}
+
+TEST_CASE("vqvae: codes are packed to their bits, and hostile files of codes are refused") {
+  if (!test::is_built("vqvae")) return;
+  const Place at;
+  auto flags = at.training("run", 2);
+  *(std::find(flags.begin(), flags.end(), "--codes") + 1) = "500";   // 9 bits
+  REQUIRE(at.run(flags).status == 0);
+  CHECK(at.json({"vqvae", "encode", "--model", "run", "--data", "pictures", "--out", "codes"})["bytes"] == 16 * 18);   // 16 codes of 9 bits a picture
+  REQUIRE(at.vqvae({"decode", "--model", "run", "--codes", "codes", "--out", "decoded"}).status == 0);
+  REQUIRE(at.vqvae({"reconstruct", "--model", "run", "--data", "pictures", "--out", "direct"}).status == 0);
+  for (const auto& entry : fs::directory_iterator(at / "direct"))
+    CHECK(read_file(entry.path().string()) == read_file(at / ("decoded/" + entry.path().filename().string())));
+  const std::string file = read_file(at / "codes");
+  std::string beyond = file;
+  std::fill(beyond.end() - 18, beyond.end(), '\xff');
+  State fewer = read_safetensors(at / "codes"), other = fewer, unnamed = fewer;
+  fewer.tensors["codes.0"] = zeros({16, 17}, DType::u8);
+  other.tensors["codes.0"] = zeros({16, 18});
+  unnamed.texts["names"] = "[1]";
+  write_file(at / "beyond", beyond);
+  write_safetensors(at / "fewer", fewer), write_safetensors(at / "other", other), write_safetensors(at / "unnamed", unnamed);
+  for (const auto& [name, expected] : {std::pair{"beyond", "expected codes below 500, got 511"}, {"fewer", "expected codes.0 (16, 18) of bytes, got (16, 17)"},
+                                       {"other", "expected codes.0 (16, 18) of bytes"}, {"unnamed", "expected 'names' to be a list of 16 texts"}}) {
+    const Outcome o = at.vqvae({"decode", "--model", "run", "--codes", name, "--out", "d"});
+    CAPTURE(o.err);
+    CHECK(o.status == 1);
+    CHECK(o.says(expected));
+    CHECK(!fs::exists(at / "d"));
+  }
 }
 
 TEST_CASE("vqvae: drawn faces are there when a run goes on") {

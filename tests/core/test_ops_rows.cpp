@@ -252,7 +252,7 @@ TEST_CASE("rows: batch norm normalises every channel over all rows, and tells it
     }
     return y;
   };
-  for (const Shape& shape : {Shape{1, 4}, Shape{7, 1}, Shape{5, 8}, Shape{3, 17}, Shape{2, 3, 2, 33}, Shape{700, 16}, Shape{4, 129}}) {
+  for (const Shape& shape : {Shape{1, 4}, Shape{7, 1}, Shape{5, 8}, Shape{3, 17}, Shape{2, 3, 2, 33}, Shape{700, 16}, Shape{4, 129}, Shape{2, 0}}) {
     const int64_t n = shape.cols();
     const Arrays inputs{normal(shape), normal({n}, 0.5, 1), normal({n})};
     const auto op = [](const Tensors& t) {

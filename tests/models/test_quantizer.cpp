@@ -174,6 +174,29 @@ TEST_CASE("quantizer: codes that nobody chooses begin anew from the batch, alike
   }
 }
 
+TEST_CASE("quantizer: a code that begins anew is a vector of the batch, as if chosen once; the others stay") {
+  random_state() = {2, 0};
+  Root root;
+  const auto quantizer = make_quantizer(root, "q", {.codes = 6, .width = 3, .decay = 1});   // which moves no code
+  auto& codebook = dynamic_cast<EmaCodebook&>(*quantizer);
+  root.initialize(1);
+  (*quantizer)(noise({40, 3}, 1, 5));
+  const Tensor e = codebook.codes(), z = noise({40, 3}, 2, 5);
+  codebook.counts.value.mutable_data()[4] = 0.01f;
+  (*quantizer)(z);
+  const Tensor now = codebook.codes();
+  bool found = false;
+  for (int64_t row = 0; row < 40; ++row) {
+    bool same = true;
+    for (int64_t j = 0; j < 3; ++j) same = same && std::abs(now.data()[4 * 3 + j] - z.data()[row * 3 + j]) < 1e-3f;
+    found = found || same;
+  }
+  CHECK(found);
+  CHECK(codebook.counts.value.data()[4] == 1);
+  for (const int64_t k : {0, 1, 2, 3, 5})
+    for (int64_t j = 0; j < 3; ++j) CHECK(now.data()[k * 3 + j] == doctest::Approx(e.data()[k * 3 + j]).epsilon(1e-3));
+}
+
 TEST_CASE("quantizer: k-means begins nearer to the batch than its random vectors do") {
   const Tensor z = noise({500, 4}, 1);
   const auto distance = [&](int64_t rounds) {
