@@ -79,4 +79,6 @@ number=1
 while faces=runs/demo-faces-$(printf %03d $number) && [ -e "$faces" ]; do number=$((number + 1)); done
 echo "demo: an auto-encoder learns to draw faces from 64 codes each, for $(((seconds + 1) / 2)) seconds; val_psnr is how near it comes, in dB"
 "$bin/vqvae" train --size 32 --width 64 --codes 256 --dim 32 --max-seconds "$(((seconds + 1) / 2))" --eval-every 15s --val-fraction 0.02 --out "$faces"
+echo "demo: other faces through it; the decoder has learned to draw from codes, not from what they were rounded from:"
+"$bin/vqvae" reconstruct --model "$faces" --data faces --out "$faces/beside.png"
 echo "demo: faces and what their codes give: $faces/report.html"

@@ -230,7 +230,9 @@ Picture decode_picture(std::string_view file, const std::string& name) {
   const size_t w = static_cast<size_t>(width), h = static_cast<size_t>(height), edge = jpeg_begin(file) > 0 ? 64 : 1;
   allocation_limit += 2 * file.size() + 20 * (w + edge) * (h + edge);
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(data, size, &width, &height, &channels, 0), stbi_image_free);
-  QD_CHECK(pixels != nullptr, name, str("expected a whole picture, this one is damaged (", stbi_failure_reason(), ")"), "copy it again");
+  const bool too_much = pixels == nullptr && std::string_view(stbi_failure_reason()) == "outofmem";
+  QD_CHECK(pixels != nullptr, name, str("expected a whole picture, this one is damaged (", too_much ? "it unpacks to more than its head says" : stbi_failure_reason(), ")"),
+           "copy it again");
   Picture picture{width, height, {}};
   picture.bytes.resize(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
   const stbi_uc* from = pixels.get();

@@ -125,7 +125,7 @@ TEST_CASE("picture: a PNG that unpacks to far more than its head says, and a lar
   put(0b00001100, 8);                                             // a zero: 00110000, its first bit lowest
   for (int i = 0; i < 100'000; ++i) put(0b10100011, 8), put(0, 5);   // length 258: 11000101; distance 1
   put(0, 7 + 8);
-  CHECK(has(message_of([&] { decode_picture(head + chunk("IDAT", runs) + chunk("IEND", ""), "bomb.png"); }), "[bomb.png] expected a whole picture"));
+  CHECK(has(message_of([&] { decode_picture(head + chunk("IDAT", runs) + chunk("IEND", ""), "bomb.png"); }), "[bomb.png] expected a whole picture, this one is damaged (it unpacks to more than its head says)"));
   CHECK(has(message_of([&] { decode_picture(head_of(100'000) + chunk("IDAT", runs) + chunk("IEND", ""), "thin.png"); }), "[thin.png] expected a whole picture"));
   write_file(folder / "zeros.bin", std::string(100, '\0'));
   CHECK(has(message_of([&] { read_picture(folder / "zeros.bin"); }), "expected a picture, this is none"));
