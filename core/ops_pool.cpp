@@ -36,27 +36,30 @@ struct Windows {
   }
 };
 
+// f(picture) for each of a batch, side by side, after its `size` numbers of `out` became `start`, unless they are added to.
+template <class T, class F>
+void each_picture(int64_t batch, int64_t size, T* out, T start, bool add, F f) {
+  parallel_for(batch, 1, [&](int64_t begin, int64_t end) {
+    if (!add) std::fill(out + begin * size, out + end * size, start);
+    for (int64_t b = begin; b < end; ++b) f(b);
+  });
+}
+
 // small (+)= factor * the sum of large over each window
 void sum_windows(const Windows& w, float factor, const float* large, float* small, bool add) {
-  parallel_for(w.batch, 1, [&](int64_t begin, int64_t end) {
-    const int64_t picture = w.rows * w.columns * w.channels;
-    if (!add) std::fill(small + begin * picture, small + end * picture, 0.0f);
-    for (int64_t b = begin; b < end; ++b)
-      w.each_pair(b, [&](int64_t to, int64_t from) {
-        for (int64_t c = 0; c < w.channels; ++c) small[to * w.channels + c] += factor * large[from * w.channels + c];
-      });
+  each_picture(w.batch, w.rows * w.columns * w.channels, small, 0.0f, add, [&](int64_t b) {
+    w.each_pair(b, [&](int64_t to, int64_t from) {
+      for (int64_t c = 0; c < w.channels; ++c) small[to * w.channels + c] += factor * large[from * w.channels + c];
+    });
   });
 }
 
 // large (+)= factor * small, to every pixel of each window
 void spread_windows(const Windows& w, float factor, const float* small, float* large, bool add) {
-  parallel_for(w.batch, 1, [&](int64_t begin, int64_t end) {
-    const int64_t picture = w.height * w.width * w.channels;
-    if (!add) std::fill(large + begin * picture, large + end * picture, 0.0f);
-    for (int64_t b = begin; b < end; ++b)
-      w.each_pair(b, [&](int64_t from, int64_t to) {
-        for (int64_t c = 0; c < w.channels; ++c) large[to * w.channels + c] += factor * small[from * w.channels + c];
-      });
+  each_picture(w.batch, w.height * w.width * w.channels, large, 0.0f, add, [&](int64_t b) {
+    w.each_pair(b, [&](int64_t from, int64_t to) {
+      for (int64_t c = 0; c < w.channels; ++c) large[to * w.channels + c] += factor * small[from * w.channels + c];
+    });
   });
 }
 
@@ -87,31 +90,24 @@ Tensor max_pool2d(const Tensor& x, const PoolOptions& o) {
   const float* in = x.data();
   float* out = y.mutable_data();
   int32_t* pixel = where.mutable_data<int32_t>();
-  parallel_for(w.batch, 1, [&](int64_t begin, int64_t end) {
-    const int64_t picture = w.rows * w.columns * w.channels;
-    std::fill(pixel + begin * picture, pixel + end * picture, -1);
-    for (int64_t b = begin; b < end; ++b)
-      w.each_pair(b, [&](int64_t to, int64_t from) {
-        for (int64_t c = 0; c < w.channels; ++c) {
-          const int64_t i = to * w.channels + c;
-          const float value = in[from * w.channels + c];
-          // Not a number wins, once, as the first pixel does.
-          if (pixel[i] >= 0 && !(value > out[i]) && !(value != value && out[i] == out[i])) continue;
-          out[i] = value, pixel[i] = static_cast<int32_t>(from - b * w.height * w.width);
-        }
-      });
+  each_picture(w.batch, w.rows * w.columns * w.channels, pixel, int32_t{-1}, false, [&](int64_t b) {
+    w.each_pair(b, [&](int64_t to, int64_t from) {
+      for (int64_t c = 0; c < w.channels; ++c) {
+        const int64_t i = to * w.channels + c;
+        const float value = in[from * w.channels + c];
+        // Not a number wins, once, as the first pixel does.
+        if (pixel[i] >= 0 && !(value > out[i]) && !(value != value && out[i] == out[i])) continue;
+        out[i] = value, pixel[i] = static_cast<int32_t>(from - b * w.height * w.width);
+      }
+    });
   });
   return record("max_pool2d", y, {x}, [w, where](const Tensor& dy, Sink& to) {
-    const auto [dx, add] = to.into(0);
+    const Destination dx = to.into(0);
     const float* g = dy.data();
     const int32_t* from = where.data<int32_t>();
-    float* out = dx;
-    const bool keep = add;
-    parallel_for(w.batch, 1, [&](int64_t begin, int64_t end) {
-      const int64_t large = w.height * w.width * w.channels, small = w.rows * w.columns * w.channels;
-      if (!keep) std::fill(out + begin * large, out + end * large, 0.0f);
-      for (int64_t b = begin; b < end; ++b)
-        for (int64_t i = 0; i < small; ++i) out[b * large + from[b * small + i] * w.channels + i % w.channels] += g[b * small + i];
+    const int64_t large = w.height * w.width * w.channels, small = w.rows * w.columns * w.channels;
+    each_picture(w.batch, large, dx.data, 0.0f, dx.add, [&](int64_t b) {
+      for (int64_t i = b * small; i < (b + 1) * small; ++i) dx.data[b * large + from[i] * w.channels + i % w.channels] += g[i];
     });
   });
 }

@@ -1,10 +1,14 @@
 #include "models/prior.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
 
 #include "core/autograd.h"
 #include "core/error.h"
 #include "models/generate.h"
+#include "models/quantizer.h"
 
 namespace qd {
 namespace {
@@ -89,6 +93,21 @@ Tensor shifted(const Tensor& ids) {
     std::copy_n(ids.data<int32_t>() + n * cells, cells - 1, to + 1);
   }
   return out;
+}
+
+double histogram_bits(const Tensor& training, const Tensor& held_out, int64_t codes, int64_t levels) {
+  const auto counts = code_counts(training, codes);
+  const auto of_level = static_cast<size_t>(codes / levels);
+  std::vector<double> totals;
+  for (size_t begin = 0; begin < counts.size(); begin += of_level)
+    totals.push_back(static_cast<double>(std::accumulate(counts.begin() + static_cast<std::ptrdiff_t>(begin), counts.begin() + static_cast<std::ptrdiff_t>(begin + of_level), int64_t{0})) +
+                     static_cast<double>(of_level));
+  double nats = 0;
+  for (const int32_t id : held_out.values<int32_t>()) {
+    const auto code = static_cast<size_t>(id);
+    nats -= std::log(static_cast<double>(counts[code] + 1) / totals[code / of_level]);
+  }
+  return nats / std::numbers::ln2 / static_cast<double>(held_out.size());
 }
 
 Tensor Prior::loss(const Tensor& ids) const {

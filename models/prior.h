@@ -63,6 +63,10 @@ class Prior {
   std::unique_ptr<ConvPrior> cnn_;
 };
 
+// Bits of a code by how often each occurs among the grids to learn from, one more added to each, measured on the others. Of two grids each has
+// its own codes: which of the two a code is of, everybody knows.
+double histogram_bits(const Tensor& training, const Tensor& held_out, int64_t codes, int64_t levels = 1);
+
 // ids (N, h, w) -> what the transformer reads, (N, h w): every cell one place later.
 Tensor shifted(const Tensor& ids);
 

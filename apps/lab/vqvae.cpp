@@ -251,10 +251,7 @@ const std::vector<PriorOutcome>& prior_outcomes(const LabOptions& o) {
     const auto seed = static_cast<uint64_t>(s);
     const auto m = trained(small(usual()), Way::straight_through, steps(o), seed);
     const Tensor training = codes_of(*m, split().training), held_out = codes_of(*m, split().held_out);
-    const auto counts = code_counts(training, 64);
-    PriorOutcome r;
-    for (const int32_t id : held_out.values<int32_t>())
-      r.histogram -= std::log2(static_cast<double>(counts[static_cast<size_t>(id)] + 1) / static_cast<double>(training.size() + 64)) / static_cast<double>(held_out.size());
+    PriorOutcome r{.histogram = histogram_bits(training, held_out, 64)};
     log(str("priors, seed ", s));
     const auto cnn = trained_prior("pixelcnn", training, 64, steps(o), seed), attention = trained_prior("attention", training, 64, steps(o), seed);
     const NoGrad off;

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <filesystem>
 #include <numbers>
-#include <numeric>
 
 #include "apps/run.h"
 #include "apps/vqvae/prior_files.h"
@@ -25,23 +24,6 @@ struct PriorFlags {
   PriorConfig sizes;
   TrainFlags train;
 };
-
-// Bits of a code by how often each occurs among the grids to learn from, one more added to each, measured on the others. Of two grids each has
-// its own codes: which of the two a code is of, everybody knows.
-double histogram_bits(const Tensor& training, const Tensor& held_out, int64_t codes, int64_t levels) {
-  const auto counts = code_counts(training, codes);
-  const auto of_level = static_cast<size_t>(codes / levels);
-  std::vector<double> totals;
-  for (size_t begin = 0; begin < counts.size(); begin += of_level)
-    totals.push_back(static_cast<double>(std::accumulate(counts.begin() + static_cast<std::ptrdiff_t>(begin), counts.begin() + static_cast<std::ptrdiff_t>(begin + of_level), int64_t{0})) +
-                     static_cast<double>(of_level));
-  double nats = 0;
-  for (const int32_t id : held_out.values<int32_t>()) {
-    const auto code = static_cast<size_t>(id);
-    nats -= std::log(static_cast<double>(counts[code] + 1) / totals[code / of_level]);
-  }
-  return nats / std::numbers::ln2 / static_cast<double>(held_out.size());
-}
 
 double mean_bits(const Prior& prior, const Tensor& grids) {
   const NoGrad off;

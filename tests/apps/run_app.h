@@ -3,10 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/apps/capture.h"
@@ -48,5 +50,12 @@ struct Workplace {
     return nlohmann::json::parse(o.last_line());
   }
 };
+
+// Until the process has written something to a file, or has ended.
+inline void until_written(Process& process, const std::string& path) {
+  std::error_code missing;
+  for (int i = 0; i < 20000 && process.running() && std::filesystem::file_size(path, missing) + 1 <= 1; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));   // the size of a missing file is -1
+}
 
 }  // namespace qd::test

@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "core/safetensors.h"
 #include "core/utf8.h"
@@ -147,8 +146,7 @@ TEST_CASE("lm: 20 steps = 12 + 8 in bits, and two threads are one") {
 
   // The checkpoint of step 12 comes from a run that is killed afterwards; nothing may be lost.
   Process killed(at.command(at.training("parts", {"--save-every", "12", "--max-seconds", "500"})), at / "");
-  for (int i = 0; i < 20000 && killed.running() && !fs::exists(at / "parts/last.safetensors"); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  test::until_written(killed, at / "parts/last.safetensors");
   killed.send(SIGKILL);
   killed.wait();
   const Outcome rest = at.run({"train", "--resume", "parts", "--threads", "2"});
@@ -178,9 +176,7 @@ TEST_CASE("lm: signals save and leave, and the run goes on") {
   for (const int signal : {SIGTERM, SIGINT}) {
     const std::string run = signal == SIGTERM ? "term" : "int";
     Process process(at.command(at.training(run, {"--steps", "100000000", "--eval-every", "0", "--json", "--trace", run + ".json"})), at / "");
-    std::error_code missing;
-    for (int i = 0; i < 20000 && process.running() && fs::file_size(at / (run + "/metrics.jsonl"), missing) + 1 <= 1; ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));   // until steps are logged; the size of a missing file is -1
+    test::until_written(process, at / (run + "/metrics.jsonl"));
     process.send(signal);
     const Outcome o = process.wait();
     CAPTURE(o.err);

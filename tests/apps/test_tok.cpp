@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "core/safetensors.h"
 #include "data/bpe.h"
@@ -177,8 +176,7 @@ TEST_CASE("tok: bin/lm trains with bpe:SIZE or a folder, resumes in bits, evalua
   Arguments command = training("parts", "bpe:300", {"--save-every", "12", "--max-seconds", "500"});
   command.insert(command.begin(), program("lm"));
   Process killed(command, at / "");
-  for (int i = 0; i < 20000 && killed.running() && !fs::exists(at / "parts/last.safetensors"); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  test::until_written(killed, at / "parts/last.safetensors");
   killed.send(SIGKILL);
   killed.wait();
   const Outcome rest = at.run({"train", "--resume", "parts", "--threads", "2"}, "", "lm");

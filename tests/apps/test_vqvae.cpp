@@ -2,10 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <thread>
 
 #include "core/file.h"
 #include "core/safetensors.h"
@@ -153,9 +151,7 @@ TEST_CASE("vqvae: a signal saves and leaves, and the report still has its pictur
   auto flags = at.training("run", 100000000);
   flags[0] = test::program("vqvae"), flags.insert(flags.end(), {"--eval-every", "1"});
   test::Process process(flags, at / "");
-  std::error_code missing;
-  for (int i = 0; i < 20000 && process.running() && fs::file_size(at / "run/metrics.jsonl", missing) + 1 <= 1; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));   // until steps are logged; the size of a missing file is -1
+  test::until_written(process, at / "run/metrics.jsonl");
   process.send(SIGINT);
   const Outcome o = process.wait();
   CAPTURE(o.err);

@@ -169,8 +169,8 @@ class VQVAE(nn.Module):
         self.register_buffer("counts", torch.ones(codes))
         self.register_buffer("sums", 0.1 * torch.randn(codes, code_width))
 
-    def forward(self, x):
-        z = self.encoder(x).float().permute(0, 2, 3, 1)
+    def quantise(self, z):
+        """z (B, h, w, C) -> the codes as vectors, the ids; in training mode the averages move."""
         flat = z.reshape(-1, z.shape[-1])
         with torch.no_grad():
             total = self.counts.sum()
@@ -180,7 +180,11 @@ class VQVAE(nn.Module):
             if self.training:
                 self.counts.mul_(0.99).add_(torch.bincount(ids, minlength=len(codes)).float(), alpha=0.01)
                 self.sums.mul_(0.99).add_(torch.zeros_like(codes).index_add_(0, ids, flat), alpha=0.01)
-            q = F.embedding(ids, codes).view_as(z)
+            return F.embedding(ids, codes).view_as(z), ids
+
+    def forward(self, x):
+        z = self.encoder(x).float().permute(0, 2, 3, 1)
+        q, _ = self.quantise(z)
         straight = (z + (q - z).detach()).permute(0, 3, 1, 2)
         return F.mse_loss(self.decoder(straight).float(), x) + 0.25 * F.mse_loss(z, q)
 

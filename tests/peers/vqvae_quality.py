@@ -38,20 +38,13 @@ def pictures(files, side):
     return torch.from_numpy(np.stack([square(f) for f in files])).permute(0, 3, 1, 2)
 
 
-def quantise(model, z, learns):
-    """z (B, C, h, w) -> the codes, the ids."""
-    flat = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
-    total = model.counts.sum()
-    codes = model.sums / ((model.counts + 1e-5) / (total + len(model.counts) * 1e-5) * total)[:, None]
-    ids = torch.addmm((codes * codes).sum(1), flat, codes.t(), alpha=-2).argmin(1)
-    if learns:
-        model.counts.mul_(0.99).add_(torch.bincount(ids, minlength=len(codes)).float(), alpha=0.01)
-        model.sums.mul_(0.99).add_(torch.zeros_like(codes).index_add_(0, ids, flat), alpha=0.01)
-        dead = model.counts < 0.5
-        if dead.any():
-            model.sums[dead] = flat[torch.randint(len(flat), (int(dead.sum()),))]
-            model.counts[dead] = 1
-    return F.embedding(ids, codes).view(z.shape[0], z.shape[2], z.shape[3], -1).permute(0, 3, 1, 2), ids
+def begin_anew(model, z):
+    """Codes that hardly anybody chooses become vectors of the batch."""
+    dead = model.counts < 0.5
+    if dead.any():
+        flat = z.detach().reshape(-1, z.shape[-1])
+        model.sums[dead] = flat[torch.randint(len(flat), (int(dead.sum()),))]
+        model.counts[dead] = 1
 
 
 def torch_minutes(train, held_out, seconds, batch):
@@ -62,23 +55,25 @@ def torch_minutes(train, held_out, seconds, batch):
     while spent < seconds:
         start = time.perf_counter()
         x = train[torch.randint(len(train), (batch,))].float() / 255
-        z = model.encoder(x)
-        with torch.no_grad():
-            q, _ = quantise(model, z, True)
-        loss = F.mse_loss(model.decoder(z + (q - z).detach()), x) + 0.25 * F.mse_loss(z, q)
+        z = model.encoder(x).permute(0, 2, 3, 1)
+        q, _ = model.quantise(z)
+        begin_anew(model, z)
+        loss = F.mse_loss(model.decoder((z + (q - z).detach()).permute(0, 3, 1, 2)), x) + 0.25 * F.mse_loss(z, q)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         spent += time.perf_counter() - start
         if spent >= min(mark, seconds):
             decibels, used = [], set()
+            model.eval()
             with torch.no_grad():
                 for i in range(0, len(held_out), 50):
                     x = held_out[i:i + 50].float() / 255
-                    q, ids = quantise(model, model.encoder(x), False)
-                    errors = ((model.decoder(q).clamp(0, 1) - x) ** 2).mean((1, 2, 3))
+                    q, ids = model.quantise(model.encoder(x).permute(0, 2, 3, 1))
+                    errors = ((model.decoder(q.permute(0, 3, 1, 2)).clamp(0, 1) - x) ** 2).mean((1, 2, 3))
                     decibels += [-10 * math.log10(e) for e in errors.tolist()]
                     used |= set(ids.tolist())
+            model.train()
             results.append((spent, float(np.mean(decibels)), len(used)))
             mark += 60
     return results
