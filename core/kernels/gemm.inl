@@ -14,6 +14,7 @@ constexpr int64_t deepest_bf16 = 2 * block_depth;
 constexpr int64_t block_rows = 192;
 constexpr int64_t packed_elements = 1 << 20; // most of A or of B that is packed at a time: a part of L3
 constexpr int64_t alone_elements = 1 << 16;  // of A, which stays in L2 while panel after panel of B passes
+constexpr int64_t near_elements = 1 << 17;   // of B, which stays in L2 while row after row of A passes
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
@@ -42,7 +43,10 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
             const auto from = [](int64_t s, int64_t size, int64_t unit) {
               return least(size, pieces(size, unit) * s / shares * unit);
             };
-            if constexpr (A::packs) {
+            if constexpr (A::turns) {   // its memory runs across the rows of A: read in long runs, whatever the part of k
+              const int64_t u = from(share, units, W), p = u * unit, count = from(share + 1, units, W) * unit - p;
+              if (count > 0) a(i0, rows, p0 + p, least(count, depth - p), packed_a + u, stride);
+            } else if constexpr (A::packs) {
               const int64_t i = from(share, rows, W), count = from(share + 1, rows, W) - i;
               if (count > 0) a(i0 + i, count, p0, depth, packed_a + i * stride, stride);
             }
@@ -57,9 +61,11 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
         while (!alone && tall > 12 && pieces(rows, tall) * panels < (tall > 24 ? 64 : 8)) tall /= 2;   // enough tasks for all threads
         tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
         const int64_t blocks = pieces(rows, tall);
+        const bool by_rows = units * cols <= near_elements;
         run_tasks(parallel, blocks * panels, [&](int64_t task) {
-          const int64_t i = task % blocks * tall, height = least(tall, rows - i);
-          const int64_t j = task / blocks * panel_width, width = least(panel_width, cols - j);
+          const int64_t row = by_rows ? task / panels : task % blocks, panel = by_rows ? task % panels : task / blocks;
+          const int64_t i = row * tall, height = least(tall, rows - i);
+          const int64_t j = panel * panel_width, width = least(panel_width, cols - j);
           Block t;
           t.depth = units;
           if constexpr (A::packs) {
@@ -74,13 +80,14 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
             t.b = panel;
           } else {
             t.b = b.data + p0 * b.ld + j0 + j, t.b_row = b.ld;
+            if (!by_rows && panel + 1 < panels) {   // the tasks of a panel ask for the next one, each for its part
+              const int64_t first = units * row / blocks;
+              t.soon = t.b + panel_width + first * b.ld, t.soon_rows = units * (row + 1) / blocks - first;
+            }
           }
-          const Output::Base base = out.base(i0 + i, j0 + j, p0 == 0);
-          t.base = base.data, t.base_row = base.row;
-          t.c = out.c + (i0 + i) * out.ldc + j0 + j, t.c_row = out.ldc;
-          t.scale = out.e.scale;
+          out.aim(t, i0 + i, height, j0 + j, p0 == 0);
           strip(t, height, width, !B::packs && width % W != 0);
-          if (p0 + depth == k) out.finish(i0 + i, height, j0 + j, width);
+          out.settle(t, i0 + i, height, j0 + j, width, p0 == 0, p0 + depth == k);
         });
       }
 }
@@ -104,6 +111,8 @@ inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
   const int64_t m = g.m, n = g.n, k = g.k;
   const Matrix &a = g.a, &b = g.b;
   const int64_t fit = fitting_rows(b.ld);
+  if (a.transposed && !b.transposed && 2 * n <= m && n > panel_width && out.can_turn())   // C^T = B^T A: the smaller operand is packed
+    return gemm_one({n, m, k, {b.data, b.ld, true}, {a.data, a.ld, false}, nullptr, 0}, {out.c, out.ldc, out.e, true}, parallel);
   if (m <= skinny)
     return multiply_skinny({m, n, k, a.data, a.transposed ? 1 : a.ld, a.transposed ? a.ld : 1, b, false}, out, parallel);
   if (n <= W / 2 && (a.transposed || n == 1 || 16 * n <= k)) {
@@ -119,7 +128,7 @@ inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
   };
   if (!a.transposed) return with(DirectA{a.data, a.ld, 1});
   const bool near = a.ld <= 8192;   // farther apart, each step of k would touch a page of its own
-  if (n <= panel_width || (near && k <= least(256, fitting_rows(a.ld)))) return with(DirectA{a.data, 1, a.ld});
+  if (n <= 2 * panel_width || (near && k <= least(256, fitting_rows(a.ld)))) return with(DirectA{a.data, 1, a.ld});
   with(PackTransposedA{a.data, a.ld});
 }
 #endif

@@ -58,6 +58,9 @@ struct Block {
   const float* base;   // C itself, a bias (base_row 0), a residual, or null for nothing (base_row 0)
   int64_t base_row;
   float scale;
+  int64_t beside = 0;            // how far from C another array lies that will be written after it (0: none)
+  const float* soon = nullptr;   // rows of a panel of B that comes later: they are fetched into L2 meanwhile, one every few steps
+  int64_t soon_rows = 0;
 };
 
 constexpr int max_vectors = W == 8 ? 3 : 4;
@@ -70,8 +73,9 @@ constexpr int tile_rows(int n) {
 
 // `cols` of the N * W columns exist. `tail`: memory of B ends there as well, so that the last vector is loaded in part.
 template <int R, int N, bool tail>
-__attribute__((noinline)) void tile(const Block& t, int64_t cols) {
+__attribute__((noinline)) void tile(Block& t, int64_t cols) {
   constexpr int groups = (R + 2) / 3;   // one pointer for three rows: the processor adds 0, 1 or 2 strides by itself
+  constexpr int64_t run = 16;           // steps: a cache line of each row of A
   constexpr int64_t notice = 128;       // C is fetched so many steps before it is needed: earlier, panels would push it out of L1
   const int64_t last = cols - (N - 1) * W, a_row = t.a_row, a_col = t.a_col, b_row = t.b_row;
   V sum[R][N];
@@ -83,13 +87,28 @@ __attribute__((noinline)) void tile(const Block& t, int64_t cols) {
   const float* a[groups];
 #pragma GCC unroll 16
   for (int g = 0; g < groups; ++g) a[g] = t.a + 3 * g * a_row;
+  bool noticed = false;
   for (int64_t left = t.depth, steps; left > 0; left -= steps) {
-    steps = left > notice ? left - notice : left;
-    if (left <= notice) {
+    steps = left < run ? left : run;
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) __builtin_prefetch(a[i / 3] + (R + i % 3) * a_row);   // of the next tile
+    if (t.soon_rows > 0) {
+#pragma GCC unroll 16
+      for (int j = 0; j < N; ++j) __builtin_prefetch(t.soon + j * W, 0, 2);
+      t.soon += b_row, --t.soon_rows;
+    }
+    if (left <= notice && !noticed) {
+      noticed = true;
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i)
 #pragma GCC unroll 16
         for (int j = 0; j < N; ++j) __builtin_prefetch(t.c + i * t.c_row + j * W, 1);
+      if (t.beside) {
+#pragma GCC unroll 16
+        for (int i = 0; i < R; ++i)
+#pragma GCC unroll 16
+          for (int j = 0; j < N; ++j) __builtin_prefetch(t.c + t.beside + i * t.c_row + j * W, 1);
+      }
     }
     for (int64_t p = steps; p > 0; --p) {
       V right[N];
@@ -133,7 +152,7 @@ __attribute__((noinline)) void tile(const Block& t, int64_t cols) {
     }
 }
 
-using TileFunction = void (*)(const Block&, int64_t cols);
+using TileFunction = void (*)(Block&, int64_t cols);
 
 // The tiles of N vectors by their number of rows.
 template <int N, bool tail>

@@ -2,10 +2,13 @@
 // A tile adds one thing for free, its base: C itself once k has been cut, else the bias, or a residual that nothing comes before.
 // The rest (activation, its input `pre`, a residual after it) is a second pass over each task's rows while they are in the cache.
 // Bias, `pre` and residual must not overlap C.
+thread_local Scratch scratch_block;
+
 struct Output {
   float* c;
   int64_t ldc;
   Epilogue e;
+  bool turned = false;   // the product is C transposed: only `scale` and `add` are taken from e
 
   struct Base {
     const float* data;
@@ -47,16 +50,52 @@ struct Output {
     finish(i0, rows, j0, cols);
   }
 
+  bool can_turn() const { return !turned && !finishes() && !e.bias && !e.residual; }
+
+  // Where the tiles of a task write, `rows` of them from row i and column j, and what they add to.
+  void aim(Block& t, int64_t i, int64_t rows, int64_t j, bool first) const {
+    t.scale = e.scale;
+    if (turned) {
+      t.c = scratch_block.get<float>(rows * panel_width), t.c_row = panel_width, t.base = nullptr, t.base_row = 0;
+      return;
+    }
+    const Base from = base(i, j, first);
+    t.base = from.data, t.base_row = from.row;
+    t.c = c + i * ldc + j, t.c_row = ldc;
+    if (e.pre) t.beside = e.pre - c;
+  }
+
+  // After they have written a block of k, the `first` or the `last`.
+  void settle(const Block& t, int64_t i, int64_t rows, int64_t j, int64_t cols, bool first, bool last) const {
+    if (turned) return turn(t.c, i, rows, j, cols, first);
+    if (last) finish(i, rows, j, cols);
+  }
+
+  // A block of the product, into C transposed.
+  void turn(const float* block, int64_t i0, int64_t rows, int64_t j0, int64_t cols, bool first) const {
+    for (int64_t i = 0; i < rows; i += W)
+      for (int64_t j = 0; j < cols; j += W) {
+        V x[W];
+        const int64_t count = rows - i;
+#pragma GCC unroll 16
+        for (int r = 0; r < W; ++r) x[r] = r < count ? load(block + (i + r) * panel_width + j) : zero();
+        transpose_square(x);
+        for (int64_t r = 0; r < least(W, cols - j); ++r) {
+          float* to = c + (j0 + j + r) * ldc + i0 + i;
+          store_some(to, first && !e.add ? x[r] : load_some(to, count) + x[r], count);
+        }
+      }
+  }
+
   template <class F>
   void pass(int64_t i0, int64_t rows, int64_t j0, int64_t cols, F activation) const {
     for (int64_t i = i0; i < i0 + rows; ++i)
-      for (int64_t j = j0; j < j0 + cols; j += W) {
-        const int64_t at = i * ldc + j, count = j0 + cols - j;
-        V x = load_some(c + at, count);
-        if (e.pre) store_some(e.pre + at, x, count);
+      vectors(i * ldc + j0, i * ldc + j0 + cols, [&](int64_t at, auto lanes) {
+        V x = lanes.load(c + at);
+        if (e.pre) lanes.store(e.pre + at, x);
         x = activation(x);
-        if (e.residual) x += load_some(e.residual + at, count);
-        store_some(c + at, x, count);
-      }
+        if (e.residual) x += lanes.load(e.residual + at);
+        lanes.store(c + at, x);
+      });
   }
 };

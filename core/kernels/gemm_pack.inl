@@ -53,14 +53,14 @@ inline void transpose_block(const float* from, int64_t from_row, int64_t rows, i
 
 // A read where it lies, transposed or not.
 struct DirectA {
-  static constexpr bool packs = false;
+  static constexpr bool packs = false, turns = false;
   const float* data;
   int64_t row, col;
 };
 
 // A stored transposed, turned back into rows.
 struct PackTransposedA {
-  static constexpr bool packs = true;
+  static constexpr bool packs = true, turns = true;
   const float* data;
   int64_t ld;
   void operator()(int64_t i0, int64_t rows, int64_t p0, int64_t depth, float* to, int64_t stride) const {

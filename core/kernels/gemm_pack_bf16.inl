@@ -23,7 +23,7 @@ inline V round_run(const float* p, int64_t count) {
 
 // A as it lies.
 struct PackA {
-  static constexpr bool packs = true;
+  static constexpr bool packs = true, turns = false;
   const float* data;
   int64_t ld;
   void operator()(int64_t i0, int64_t rows, int64_t p0, int64_t depth, float* to, int64_t stride) const {
@@ -36,7 +36,7 @@ struct PackA {
 
 // A stored transposed: pairs of its stored rows, turned into rows of pairs.
 struct PackTransposedA {
-  static constexpr bool packs = true;
+  static constexpr bool packs = true, turns = true;
   const float* data;
   int64_t ld;
   void operator()(int64_t i0, int64_t rows, int64_t p0, int64_t depth, float* to, int64_t stride) const {

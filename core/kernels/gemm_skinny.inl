@@ -9,6 +9,7 @@
 constexpr int64_t skinny = 8;
 constexpr int64_t skinny_tasks = 16;
 constexpr int64_t skinny_block = 1 << 14;   // elements of y at a time: 64 KiB, and least for a task
+constexpr int64_t skinny_slice = 1 << 17;   // elements of y whose sums of their own are worth it
 thread_local Scratch scratch_skinny;
 
 template <int n>
@@ -35,11 +36,15 @@ struct Few {
   int64_t step;
 };
 
-// One row of x, and rows of y without gaps: they are one stream, which the processor foresees; results stay in L1.
+// One row of x, and rows of y without gaps: they are one stream; results stay in L1.
 inline void stream_row(int64_t cols, int64_t k, const Few& f, const float* y) {
+  constexpr int64_t ahead = 2048;   // two pages
   for (int64_t p = 0; p < k; ++p, y += cols) {
     const V left = set1(f.x[p * f.col]);
-    vectors(0, cols, [&](int64_t j, auto lanes) { lanes.store(f.out + j, fma(left, lanes.load(y + j), lanes.load(f.out + j))); });
+    vectors(0, cols, [&](int64_t j, auto lanes) {
+      fetch(y + j + ahead);   // the processor's guesses end with each page
+      lanes.store(f.out + j, fma(left, lanes.load(y + j), lanes.load(f.out + j)));
+    });
   }
 }
 
@@ -171,7 +176,9 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
 inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parallel) {
   constexpr int64_t longest = 8192;   // sums of a task, which stay in L1
   const int64_t strips = pieces(s.length, longest / s.few), strip = round_up(pieces(s.length, strips), 16);
-  const int64_t wanted = most(1, least(pieces(skinny_tasks, pieces(s.length, longest)), s.length * s.k / skinny_block));
+  const int64_t size = s.length * s.k, most_slices = pieces(skinny_tasks, pieces(s.length, longest));
+  int64_t wanted = size < 2 * skinny_block ? 1 : 2;   // few: their sums are read again, half of them from another core
+  while (wanted < most_slices && size / wanted > skinny_slice) wanted *= 2;
   const int64_t depth = pieces(s.k, wanted), slices = pieces(s.k, depth), step = strips * strip;
   float* sums = scratch_skinny.get<float>(slices * s.few * step);
   const int64_t tasks = slices * strips;

@@ -57,8 +57,14 @@ inline void store_some(float* p, V x, int64_t count) {
 inline V fma(V a, V b, V c) { return a * b + c; }
 #endif
 
-inline V max(V a, V b) { return a > b ? a : b; }   // b where one of them is NaN
+// b where one of them is NaN
+#if defined(__AVX512F__)   // for which GCC makes two instructions of a ? :
+inline V max(V a, V b) { return (V)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b); }
+inline V min(V a, V b) { return (V)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b); }
+#else
+inline V max(V a, V b) { return a > b ? a : b; }
 inline V min(V a, V b) { return a < b ? a : b; }
+#endif
 inline V absolute(V x) { return from_bits(bits(x) & set1i(0x7fffffff)); }
 inline V with_sign(V magnitude, V sign) { return from_bits(bits(magnitude) | (bits(sign) & set1i(int32_t(0x80000000)))); }
 
@@ -100,8 +106,7 @@ inline float reduce_max(V x) {
 // e^x = 2^n e^r, |r| <= ln 2 / 2. Below -87.3 zero (no denormals), above 88.7 infinity. 1 ulp.
 inline V exp(V x) {
   const V magic = set1(12582912);   // 1.5 * 2^23: adding it rounds to a whole number, which then stands in the low bits
-  x = x < set1(-104) ? set1(-104) : x;
-  x = x > set1(89) ? set1(89) : x;
+  x = min(set1(89), max(set1(-104), x));
   const V t = fma(x, set1(1.44269504f), magic), n = t - magic;
   const V r = fma(n, set1(2.12194440e-4f), fma(n, set1(-0.693359375f), x));   // ln 2 = 0.693359375 - 2.1219444e-4
   V p = set1(0.0013950479f);

@@ -225,6 +225,10 @@ TEST_CASE("gemm: more than fits one packing, and rows a power of two apart") {
   CHECK(disagreements({200, 1100, 1030, true, true, {.add = true}, 2048 - 200, 2048 - 1030}) == 0);
   CHECK(disagreements({40, 512, 700, false, false, {}, 1024 - 700, 512}) == 0);
   CHECK(disagreements({4, 512, 700, false, false, {}, 1024 - 700, 512}) == 0);
+  for (const bool add : {false, true}) {   // A^T B with a tall A is made as its transpose; so are the blocks of k after the first
+    CHECK(disagreements({301, 130, 300, true, false, {.scale = 0.5f, .add = add}}) == 0);
+    CHECK(disagreements({230, 97, 1100, true, false, {.add = add}, 512 - 230, 31}) == 0);
+  }
   CHECK(disagreements({300, 130, 101, true, false, {}, 8200}) == 0);   // a transposed A whose lines are far apart
 }
 
