@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <exception>
@@ -11,7 +12,6 @@
 #include <string>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 #include "core/error.h"
 
@@ -22,6 +22,7 @@
 namespace qd {
 namespace {
 
+constexpr int most_threads = 256;   // of a loop
 thread_local bool serial = false;
 std::atomic<int> thread_count{0};
 
@@ -52,20 +53,20 @@ class Team {
       for (; workers_ < limit - 1; ++workers_) std::thread([this, id = workers_ + 1] { work(id); }).detach();
     } catch (const std::system_error&) {   // no more threads for this process: those that are there share the work
     }
-    if (static_cast<int>(shares_.size()) < limit) shares_ = std::vector<Share>(static_cast<size_t>(limit));
     for (int64_t i = 0; i < limit; ++i) {
       Share& share = shares_[static_cast<size_t>(i)];
       share.next.store(count * i / limit, std::memory_order_relaxed);
       share.end = count * (i + 1) / limit;
     }
     n_ = n, count_ = count, helpers_ = limit - 1, body_ = body, context_ = context;
-    open_.store(true);      // sequentially consistent, as is inside_: a worker sees the loop open or the caller sees the worker inside
+    inside_.fetch_add(open);
     loops_.fetch_add(1);
     if (asleep_.load() > 0) loops_.notify_all();
     take_pieces(0);
-    open_.store(false);
-    for (int patience = spins; inside_.load() > 0 && patience > 0; --patience) pause();
-    for (int still; (still = inside_.load()) > 0;) inside_.wait(still);   // sleeps, so that the workers get this processor if need be
+    if (inside_.fetch_sub(open) != open) {
+      for (int patience = spins; inside_.load() > 0 && patience > 0; --patience) pause();
+      for (int still; (still = inside_.load()) > 0;) inside_.wait(still);   // sleeps, so that the workers get this processor if need be
+    }
     if (std::exception_ptr error; error_) {
       std::swap(error, error_);
       std::rethrow_exception(error);
@@ -87,16 +88,21 @@ class Team {
         asleep_.fetch_sub(1);
       }
       seen = loops_.load();
-      inside_.fetch_add(1);
-      if (open_.load() && id <= helpers_) take_pieces(id);
+      __builtin_prefetch(&shares_[static_cast<size_t>(id)], 1);
+      if (inside_.fetch_add(1) >= open && id <= helpers_) take_pieces(id);
       if (inside_.fetch_sub(1) == 1) inside_.notify_all();
     }
   }
 
   void take_pieces(int self) {
-    for (int turn = 0; turn <= helpers_; ++turn) {
-      Share& share = shares_[static_cast<size_t>((self + turn) % (helpers_ + 1))];
-      for (int64_t i; (i = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) try {
+    const int team = helpers_ + 1;
+    for (int turn = 0; turn < team; ++turn) {
+      const int owner = (self + turn) % team;
+      if (self > 0 && owner == 0 && count_ <= team) continue;   // a single piece, which the caller has begun
+      Share& share = shares_[static_cast<size_t>(owner)];
+      const int64_t end = share.end;   // known before the work, while the line is here: another look at it would be a journey
+      if (turn > 0 && share.next.load(std::memory_order_relaxed) >= end) continue;
+      for (int64_t i = take(share); i < end; i = i + 1 < end ? take(share) : end) try {
           body_(context_, n_ * i / count_, n_ * (i + 1) / count_);
         } catch (...) {
           const std::lock_guard<std::mutex> guard(error_lock_);
@@ -115,26 +121,29 @@ class Team {
     std::atomic<int64_t> next{0};   // the next piece to take
     int64_t end = 0;
   };
+  static int64_t take(Share& share) { return share.next.fetch_add(1, std::memory_order_relaxed); }
 
-  std::mutex owner_, error_lock_;
-  int workers_ = 0;
-  int64_t n_ = 0, count_ = 0;   // the loop: written while nobody is inside
+  static constexpr int open = 1 << 24;   // in inside_: workers may join
+
+  // What a worker needs to begin is one cache line: from another core each line takes as long as a product of 16 x 16.
+  alignas(64) std::atomic<int> loops_{0};   // how many loops have been published; workers wait here
+  std::atomic<int> inside_{0};              // workers that may be looking at the loop, and `open`
+  std::atomic<int> asleep_{0};
   int helpers_ = 0;
-  std::vector<Share> shares_;
+  int64_t n_ = 0, count_ = 0;               // the loop: written while it is not open and nobody is inside
   RangeBody body_ = nullptr;
   void* context_ = nullptr;
+  std::array<Share, most_threads> shares_;
+  std::mutex owner_, error_lock_;
   std::exception_ptr error_;
-  alignas(64) std::atomic<int> loops_{0};         // how many loops have been published; workers wait here
-  alignas(64) std::atomic<int> inside_{0};        // workers that may be looking at the loop
-  alignas(64) std::atomic<bool> open_{false};
-  std::atomic<int> asleep_{0};
+  int workers_ = 0;
 };
 
 // Runs on the team, or in place: a single piece, within another loop, in a thread that said so, or beside another thread's loop.
 void run(int64_t n, int64_t count, RangeBody body, void* context) {
   if (n <= 0) return;
   flush_denormals();
-  const int limit = static_cast<int>(std::min<int64_t>(threads(), count));
+  const int limit = static_cast<int>(std::min<int64_t>({threads(), count, most_threads}));
   if (limit > 1 && !serial) {
     static Team& team = *new Team;   // never destroyed: its workers may outlive static objects
     serial = true;                   // loops within the body

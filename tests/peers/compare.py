@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BIN = Path(os.environ.get("QD_BIN") or ROOT / "bin")
 BUILD = Path(os.environ.get("QD_BUILD") or ROOT / "build") / "peers"
-TORCH_HINT = "not installed (apt-get install python3-torch)"
+TORCH_HINT = "not installed (apt-get install python3-torch libjemalloc2)"
 LIBRARY_HINT = "not installed (apt-get install libopenblas-dev libdnnl-dev)"
 
 GEMMS = [
@@ -103,13 +103,31 @@ def run(command, environment, seconds=600):
     return done.stdout
 
 
+def processor_flags():
+    try:
+        for text in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if text.startswith("flags"):
+                return set(text.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return set()
+
+
 def peer_environment(threads):
-    """What a user has after installing the peers: no tuning variables, OpenMP's build of OpenBLAS (its own threads fight PyTorch's)."""
+    """What a user has who tuned the peers once: no variables of the shell, OpenMP's build of OpenBLAS (its own threads fight PyTorch's),
+    the kernels that newer versions of OpenBLAS choose where this one does not know the processor, and an allocator that keeps its memory
+    (glibc's gives it back at every step, and page faults cost more than the step in a virtual machine)."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "GOTO_", "ATEN_", "DNNL_", "ONEDNN_", "MKL_", "OMP_"))}
     environment["OMP_NUM_THREADS"] = str(threads)
     folders = [str(folder) for folder in Path("/usr/lib").glob("*/openblas-openmp")]
     if folders:
         environment["LD_LIBRARY_PATH"] = ":".join(folders + [v for v in [os.environ.get("LD_LIBRARY_PATH")] if v])
+    flags = processor_flags()
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
+        environment["OPENBLAS_CORETYPE"] = "Cooperlake" if "avx512_bf16" in flags else "SkylakeX"
+    for allocator in Path("/usr/lib").glob("*/libjemalloc.so.2"):
+        environment["LD_PRELOAD"] = str(allocator)
+        environment["MALLOC_CONF"] = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
     return environment
 
 
