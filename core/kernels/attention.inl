@@ -262,7 +262,7 @@ void each_query_block(const Attention& a, F&& f) {
   const int64_t room = QueryBlock::room(a) + Running::room + key_block * pitch;
   const int64_t blocks = query_blocks(a.queries), height = query_block_rows(a.queries);
   const bool parallel = 2 * a.batch * a.heads * cost(a.queries, a.keys, a.head_dim) > parallel_cost;
-  run_tasks(parallel, a.batch * a.heads * blocks, [&](int64_t task) {
+  run_tasks(parallel, a.batch * a.heads * blocks, [=](int64_t task) {
     const int64_t first = (blocks - 1 - task % blocks) * height, head = task / blocks;
     f(Head(a, head / a.heads, head % a.heads), first, least(height, a.queries - first), Arrays{scratch_a.get<float>(room)});
   });

@@ -111,7 +111,7 @@ void attention_gradient(const Attention& a, const AttentionGradient& g) {
     if (g.dv) turn(plain, count, {dv, d}, first, -1, g.dv + b * a.v_batch + first * a.v_row + column, a.v_row, g.add_dv);
   };
 
-  run_tasks(parallel, tasks, [&](int64_t task) {
+  run_tasks(parallel, tasks, [=](int64_t task) {
     const int64_t owner = task / shares, b = owner / a.kv_heads, kv = owner % a.kv_heads;
     Arrays memory{scratch_a.get<float>(GradientTask::room(a) + (partial ? 0 : Arrays::room(2 * size)))};
     float* keys = partial ? partial + task * 2 * size : memory.take(2 * size);
@@ -128,7 +128,7 @@ void attention_gradient(const Attention& a, const AttentionGradient& g) {
 
   if (partial) {
     const int64_t parts = pieces(a.keys, key_block);
-    run_tasks(parallel, owners * parts, [&](int64_t part) {
+    run_tasks(parallel, owners * parts, [=](int64_t part) {
       const int64_t owner = part / parts, first = part % parts * key_block, count = least(key_block, a.keys - first);
       float *dk = partial + owner * shares * 2 * size + first * d, *dv = dk + size;
       const auto gather = [&](float* sum) {

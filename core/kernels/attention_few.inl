@@ -75,7 +75,7 @@ void attention_few(const Attention& a) {
   };
 
   const bool parallel = 2 * a.batch * a.heads * cost(a.queries, reach, d) > parallel_cost;
-  parallel_for(a.batch * runs, parallel ? 1 : a.batch * runs, [&](int64_t begin, int64_t end) {
+  parallel_for(a.batch * runs, parallel ? 1 : a.batch * runs, [=](int64_t begin, int64_t end) {
     const int64_t scores = rows * run;   // of one key/value head
     Arrays memory{scratch_a.get<float>(Arrays::room(rows * width) + Arrays::room(a.kv_heads * scores) + (a.rotary ? run * width : 0))};
     float *q = memory.take(rows * width), *s = memory.take(a.kv_heads * scores), *turned = memory.take(a.rotary ? run * width : 0);
@@ -124,7 +124,7 @@ void attention_few(const Attention& a) {
     }
   });
 
-  parallel_for(all, most(1, grain / (width * most(runs, 1))), [&](int64_t begin, int64_t end) {
+  parallel_for(all, most(1, grain / (width * most(runs, 1))), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t r = row % rows, i = r % a.queries;
       const Head head(a, row / rows / a.kv_heads, row / rows % a.kv_heads * group + r / a.queries);

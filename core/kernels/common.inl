@@ -62,13 +62,13 @@ constexpr int64_t grain = 1 << 14;   // elements that are worth a thread
 
 template <class F>
 void each(int64_t n, F&& f) {
-  parallel_for(n, grain, [&](int64_t begin, int64_t end) { vectors(begin, end, f); });
+  parallel_for(n, grain, [=](int64_t begin, int64_t end) { vectors(begin, end, f); });
 }
 
 // f(row) for all rows of `cols` elements
 template <class F>
 void each_row(int64_t rows, int64_t cols, F&& f) {
-  parallel_for(rows, most(1, grain / 4 / most(cols, 1)), [&](int64_t begin, int64_t end) {
+  parallel_for(rows, most(1, grain / 4 / most(cols, 1)), [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) f(r);
   });
 }

@@ -57,7 +57,7 @@ inline void multiply_patches(const Patches& a, int64_t pixels, const float* weig
   int64_t tall = least(192, round_up(most(patch_units / deepest, 1), 12));
   while (tall > 12 && pieces(pixels, tall) < 32) tall -= 12;
   tall = round_up(pieces(pixels, pieces(pixels, tall)), 6);
-  run_tasks(parallel, pieces(pixels, tall), [&](int64_t task) {
+  run_tasks(parallel, pieces(pixels, tall), [=](int64_t task) {
     const int64_t i0 = task * tall, height = least(tall, pixels - i0);
     if (a.runs == 0) return to.write(nullptr, i0, height, a.rows, a.cols, n);
     float* rows = scratch_a.get<float>(height * stride);
@@ -86,7 +86,7 @@ float* pack_weight(const Patches& a, const B& b, int64_t n, bool parallel) {
   for (int64_t first = 0, last; first < a.runs; first = last) {
     last = a.block_end(first, patch_depth);
     const int64_t p0 = a.begin(first), depth = a.begin(last) - p0, units = pieces(depth, unit);
-    run_tasks(parallel, pieces(n, panel_width), [&](int64_t panel) {
+    run_tasks(parallel, pieces(n, panel_width), [=](int64_t panel) {
       const int64_t j = panel * panel_width;
       b(p0, depth, j, least(panel_width, n - j), packed + p0 / unit * round_up(n, W) + j * units);
     });
@@ -149,7 +149,7 @@ void input_gradient_by_columns(const Convolution& c, const float* dy, const floa
   const int64_t lines = most(1, (1 << 15) / most(1, n * c.out_width));              // of dy, so that their columns fit L2 ...
   const int64_t wanted = most(lines * c.stride_y - reach, most(reach, c.stride_y)); // ... yet bands share few of them
   const int64_t bands = pieces(c.height, least(wanted, c.height)), band = pieces(c.height, bands);
-  run_tasks(cost(c.batch * c.out_height * c.out_width, n, c.out) > parallel_cost, c.batch * bands, [&](int64_t task) {
+  run_tasks(cost(c.batch * c.out_height * c.out_width, n, c.out) > parallel_cost, c.batch * bands, [=](int64_t task) {
     const int64_t picture = task / bands, y0 = task % bands * band, y1 = least(c.height, y0 + band);
     if (y0 >= y1) return;
     const int64_t i0 = most(0, pieces(most(0, y0 + c.padding_y - reach), c.stride_y));

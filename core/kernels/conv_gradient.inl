@@ -21,11 +21,11 @@ inline void multiply_weight_gradient(const Patches& b, int64_t pixels, const flo
 #if defined(QD_BF16)   // dy^T is rounded once for all blocks of depth, strip by strip
   const int64_t stride = gradient_strip / unit + 16;
   float* turned = scratch_a.get<float>(strips * out * stride);
-  run_tasks(parallel, strips, [&](int64_t s) {
+  run_tasks(parallel, strips, [=](int64_t s) {
     PackTransposedA{dy, out}(0, out, s * gradient_strip, least(gradient_strip, pixels - s * gradient_strip), turned + s * out * stride, stride);
   });
 #endif
-  run_tasks(parallel, slices * count, [&](int64_t task) {
+  run_tasks(parallel, slices * count, [=](int64_t task) {
     const int64_t slice = task / count, first = starts[task % count], last = starts[task % count + 1];
     const int64_t p0 = b.begin(first), depth = b.begin(last) - p0;
     float* sum = sums + slice * size + p0;
@@ -45,7 +45,7 @@ inline void multiply_weight_gradient(const Patches& b, int64_t pixels, const flo
       }
     }
   });
-  run_tasks(parallel && size > grain, out, [&](int64_t o) {
+  run_tasks(parallel && size > grain, out, [=](int64_t o) {
     for (int64_t r = 0; r < b.runs; ++r) {
       const Run& run = b.run[r];
       const float* from = sums + o * b.depth + run.at;

@@ -87,13 +87,13 @@ void with_function(Unary f, Use&& use) {
 
 void unary(Unary f, int64_t n, const float* x, float* y) {
   with_function(f, [&](auto function) {
-    each(n, [&](int64_t i, auto lanes) { lanes.store(y + i, function(lanes.load(x + i))); });
+    each(n, [=](int64_t i, auto lanes) { lanes.store(y + i, function(lanes.load(x + i))); });
   });
 }
 
 void unary_gradient(Unary f, int64_t n, const float* saved, const float* dy, float* dx, bool add) {
   with_function(f, [&](auto function) {
-    each(n, [&](int64_t i, auto lanes) {
+    each(n, [=](int64_t i, auto lanes) {
       const V g = function.gradient(lanes.load(saved + i), lanes.load(dy + i));
       lanes.store(dx + i, add ? lanes.load(dx + i) + g : g);
     });
@@ -114,11 +114,11 @@ void binary(Binary f, int64_t rows, int64_t cols, Strided a, Strided b, float* y
   if (rows <= 0 || cols <= 0) return;
   const auto run = [&](auto function) {
     if (rows == 1) {
-      parallel_for(cols, grain, [&](int64_t begin, int64_t end) {
+      parallel_for(cols, grain, [=](int64_t begin, int64_t end) {
         binary_run(begin, end, a.data, a.col, b.data, b.col, y, add, function);
       });
     } else {
-      each_row(rows, cols, [&](int64_t r) {
+      each_row(rows, cols, [=](int64_t r) {
         binary_run(0, cols, a.data + r * a.row, a.col, b.data + r * b.row, b.col, y + r * cols, add, function);
       });
     }
@@ -135,20 +135,20 @@ void binary(Binary f, int64_t rows, int64_t cols, Strided a, Strided b, float* y
 void combine(int64_t n, float alpha, const float* a, float beta, const float* b, float* y) {
   const V s = set1(alpha), t = set1(beta);
   if (b) {
-    each(n, [&](int64_t i, auto lanes) { lanes.store(y + i, fma(s, lanes.load(a + i), t * lanes.load(b + i))); });
+    each(n, [=](int64_t i, auto lanes) { lanes.store(y + i, fma(s, lanes.load(a + i), t * lanes.load(b + i))); });
   } else {
-    each(n, [&](int64_t i, auto lanes) { lanes.store(y + i, s * lanes.load(a + i)); });
+    each(n, [=](int64_t i, auto lanes) { lanes.store(y + i, s * lanes.load(a + i)); });
   }
 }
 
 void scale_add(int64_t n, float alpha, const float* x, float* y) {
   const V s = set1(alpha);
-  each(n, [&](int64_t i, auto lanes) { lanes.store(y + i, fma(s, lanes.load(x + i), lanes.load(y + i))); });
+  each(n, [=](int64_t i, auto lanes) { lanes.store(y + i, fma(s, lanes.load(x + i), lanes.load(y + i))); });
 }
 
 void fill(int64_t n, float value, float* y) {
   const V x = set1(value);
-  each(n, [&](int64_t i, auto lanes) { lanes.store(y + i, x); });
+  each(n, [=](int64_t i, auto lanes) { lanes.store(y + i, x); });
 }
 
 // The factors of dropout for elements first .. first + count of a stream: 0, or 1 / (1 - p). Element i uses word i % 4 of block i / 4.
@@ -197,7 +197,7 @@ struct DropoutMask {
 
 void dropout(int64_t n, float p, uint64_t seed, uint64_t stream, const float* x, float* y, bool add) {
   const DropoutMask mask(p, seed, stream);
-  parallel_for(n, grain / 4, [&](int64_t begin, int64_t end) {
+  parallel_for(n, grain / 4, [=](int64_t begin, int64_t end) {
     constexpr int64_t piece = 1024;
     alignas(64) float factor[piece];
     for (int64_t i = begin; i < end; i += piece) {

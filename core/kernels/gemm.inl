@@ -15,6 +15,8 @@ constexpr int64_t block_rows = 192;
 constexpr int64_t packed_elements = 1 << 20; // most of A or of B that is packed at a time: a part of L3
 constexpr int64_t alone_elements = 1 << 16;  // of A, which stays in L2 while panel after panel of B passes
 constexpr int64_t near_elements = 1 << 17;   // of B, which stays in L2 while row after row of A passes
+constexpr int64_t most_tasks = 64;           // of a product, so that no thread waits long at the end
+constexpr int64_t task_cost = 5 * 1024;      // cycles; handing out less takes longer than it balances
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
@@ -39,7 +41,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
         const bool pack_b = packed_b && i0 == 0;
         if (packed_a || pack_b) {
           constexpr int64_t shares = 16;   // each packs neighbouring parts, which the same thread is likely to multiply
-          run_tasks(parallel, shares, [&](int64_t share) {
+          run_tasks(parallel, shares, [=](int64_t share) {
             const auto from = [](int64_t s, int64_t size, int64_t unit) {
               return least(size, pieces(size, unit) * s / shares * unit);
             };
@@ -57,12 +59,12 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
           });
         }
 
-        int64_t tall = alone ? rows : block_rows;
-        while (!alone && tall > 12 && pieces(rows, tall) * panels < (tall > 24 ? 64 : 8)) tall /= 2;   // enough tasks for all threads
+        const int64_t wanted = most(2, least(most_tasks, cost(rows, cols, depth) / task_cost));
+        int64_t tall = alone ? rows : least(block_rows, most(12, pieces(rows, pieces(wanted, panels))));
         tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
         const int64_t blocks = pieces(rows, tall);
         const bool by_rows = units * cols <= near_elements;
-        run_tasks(parallel, blocks * panels, [&](int64_t task) {
+        run_tasks(parallel, blocks * panels, [=](int64_t task) {
           const int64_t row = by_rows ? task / panels : task % blocks, panel = by_rows ? task % panels : task / blocks;
           const int64_t i = row * tall, height = least(tall, rows - i);
           const int64_t j = panel * panel_width, width = least(panel_width, cols - j);
@@ -137,7 +139,7 @@ inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
 inline void gemm_slices(const Gemm& g, const Output& out, bool parallel) {
   const int64_t length = round_up(most(2048, pieces(g.k, 16)), W), slices = pieces(g.k, length), size = g.m * g.n;
   float* sums = scratch_sums.get<float>(slices * size);
-  run_tasks(parallel, slices, [&](int64_t slice) {
+  run_tasks(parallel, slices, [=](int64_t slice) {
     Gemm part = g;
     const int64_t p0 = slice * length;
     part.k = least(length, g.k - p0);
@@ -175,7 +177,7 @@ void gemm(const Gemm& given) {
     gemm_one(one, out, parallel);
   };
   if (g.batch >= 16 || (g.batch > 1 && each < 16 * parallel_cost)) {
-    parallel_for(g.batch, pieces(parallel_cost, each + 1), [&](int64_t begin, int64_t end) {
+    parallel_for(g.batch, pieces(parallel_cost, each + 1), [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) item(i, false);
     });
   } else {

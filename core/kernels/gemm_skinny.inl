@@ -161,7 +161,7 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
   const int64_t step = round_up(s.length, 16);
   float* sums = scratch_skinny.get<float>(s.few * step);
   const int64_t block = most(1, skinny_block / s.k), blocks = pieces(s.length, block), tasks = least(blocks, skinny_tasks);
-  parallel_for(tasks, parallel ? 1 : tasks, [&](int64_t begin, int64_t end) {
+  parallel_for(tasks, parallel ? 1 : tasks, [=](int64_t begin, int64_t end) {
     for (int64_t b = begin * blocks / tasks; b < end * blocks / tasks; ++b) {
       const int64_t j = b * block, count = least(block, s.length - j);
       for (int64_t i = 0; i < s.few; i += together)
@@ -182,7 +182,7 @@ inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parall
   const int64_t depth = pieces(s.k, wanted), slices = pieces(s.k, depth), step = strips * strip;
   float* sums = scratch_skinny.get<float>(slices * s.few * step);
   const int64_t tasks = slices * strips;
-  parallel_for(tasks, parallel ? 1 : tasks, [&](int64_t begin, int64_t end) {
+  parallel_for(tasks, parallel ? 1 : tasks, [=](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t p = task / strips * depth, j = task % strips * strip, cols = least(strip, s.length - j);
       if (cols <= 0) continue;
@@ -195,7 +195,7 @@ inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parall
     }
   });
   constexpr int64_t run = 512, least_runs = 16;   // for a thread; of one row
-  parallel_for(pieces(s.length, run), parallel ? pieces(least_runs, s.few) : s.length, [&](int64_t begin, int64_t end) {
+  parallel_for(pieces(s.length, run), parallel ? pieces(least_runs, s.few) : s.length, [=](int64_t begin, int64_t end) {
     const int64_t j = begin * run;
     write_skinny(s, out, sums, slices, step, j, least(end * run, s.length) - j);
   });

@@ -3,7 +3,7 @@
 
 void norm(const Norm& n) {
   const float over_cols = 1 / float(n.cols);
-  each_row(n.rows, 2 * n.cols, [&](int64_t r) {
+  each_row(n.rows, 2 * n.cols, [=](int64_t r) {
     const int64_t at = r * n.cols;
     const float* s = n.x + at;
     if (n.residual) {   // s = alpha * residual + x
@@ -57,7 +57,7 @@ inline void norm_gradient_row(const NormGradient& a, int64_t r, float* dweight, 
 }
 
 void norm_gradient(const NormGradient& a) {
-  if (!a.dweight && !a.dbias) return each_row(a.rows, 2 * a.cols, [&](int64_t r) { norm_gradient_row(a, r, nullptr, nullptr); });
+  if (!a.dweight && !a.dbias) return each_row(a.rows, 2 * a.cols, [=](int64_t r) { norm_gradient_row(a, r, nullptr, nullptr); });
   // Both sums over rows in one sweep, side by side; then each goes to its place.
   float* both = scratch_a.get<float>(2 * a.cols);
   sum_over_rows(a.rows, 2 * a.cols, 2 * a.cols, both, false, [&](int64_t begin, int64_t end, float* sums) {
@@ -82,7 +82,7 @@ void channel_sums(int64_t rows, int64_t cols, const float* x, const float* centr
 }
 
 void channel_affine(int64_t rows, int64_t cols, const float* x, const float* centre, const float* a, const float* z, const float* b, const float* c, float* y, bool add) {
-  each_row(rows, cols, [&](int64_t r) {
+  each_row(rows, cols, [=](int64_t r) {
     const int64_t at = r * cols;
     vectors(0, cols, [&](int64_t j, auto lanes) {
       V v = fma(lanes.load(x + at + j) - lanes.load(centre + j), lanes.load(a + j), lanes.load(c + j));

@@ -21,7 +21,7 @@ struct AdamMoments {
 void adamw(int64_t n, const AdamW& o, float* w, const float* g, float* m, float* v) {
   const AdamMoments moments(o);
   const V kept = set1(1 - o.rate * o.decay), rate = set1(-o.rate);
-  each(n, [&](int64_t i, auto lanes) {
+  each(n, [=](int64_t i, auto lanes) {
     const V r = moments.step(i, lanes, g, m, v);
     lanes.store(w + i, fma(rate, r, kept * lanes.load(w + i)));
   });
@@ -30,12 +30,12 @@ void adamw(int64_t n, const AdamW& o, float* w, const float* g, float* m, float*
 void adam_direction(int64_t n, const AdamW& o, const float* w, const float* g, float* m, float* v, float* r) {
   const AdamMoments moments(o);
   const V decay = set1(o.decay);
-  each(n, [&](int64_t i, auto lanes) { lanes.store(r + i, fma(decay, lanes.load(w + i), moments.step(i, lanes, g, m, v))); });
+  each(n, [=](int64_t i, auto lanes) { lanes.store(r + i, fma(decay, lanes.load(w + i), moments.step(i, lanes, g, m, v))); });
 }
 
 void momentum(int64_t n, float rate, float momentum, float decay, float gradient_scale, float* w, const float* g, float* m) {
   const V minus_rate = set1(-rate), kept = set1(momentum), pull = set1(decay), scale = set1(gradient_scale);
-  each(n, [&](int64_t i, auto lanes) {
+  each(n, [=](int64_t i, auto lanes) {
     const V before = lanes.load(w + i);
     const V velocity = fma(kept, lanes.load(m + i), fma(pull, before, scale * lanes.load(g + i)));
     lanes.store(m + i, velocity);

@@ -23,7 +23,7 @@ double sum_all(int64_t n, F&& f) {
   const int64_t count = pieces(n, sum_piece);
   if (count <= 1) return sum_vectors(0, n, f);
   float* sums = scratch_sums.get<float>(count);
-  parallel_for(count, 4, [&](int64_t begin, int64_t end) {
+  parallel_for(count, 4, [=](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) sums[p] = sum_vectors(p * sum_piece, least(n, (p + 1) * sum_piece), f);
   });
   double total = 0;
@@ -52,7 +52,7 @@ template <class F>
 void sum_over_rows(int64_t rows, int64_t cols, int64_t width, float* y, bool add, F&& add_rows) {
   const int64_t chunk = most(32, pieces(rows, 32)), chunks = pieces(rows, chunk);
   float* sums = scratch_sums.get<float>(most(chunks, 1) * width);
-  parallel_for(chunks, most(1, grain / 2 / most(chunk * cols, 1)), [&](int64_t begin, int64_t end) {
+  parallel_for(chunks, most(1, grain / 2 / most(chunk * cols, 1)), [=](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c) {
       for (int64_t j = 0; j < width; ++j) sums[c * width + j] = 0;
       add_rows(c * chunk, least(rows, (c + 1) * chunk), sums + c * width);
@@ -83,7 +83,7 @@ void sum_rows(int64_t rows, int64_t cols, const float* x, float* y, bool add) {
 }
 
 void sum_cols(int64_t rows, int64_t cols, const float* x, float* y, bool add) {
-  each_row(rows, cols, [&](int64_t r) {
+  each_row(rows, cols, [=](int64_t r) {
     const float* row = x + r * cols;
     double total = 0;
     for (int64_t i = 0; i < cols; i += sum_piece)
@@ -94,7 +94,7 @@ void sum_cols(int64_t rows, int64_t cols, const float* x, float* y, bool add) {
 
 // The first largest number of each row; a NaN is larger than all. Each lane keeps its own, then they meet.
 void max_cols(int64_t rows, int64_t cols, const float* x, float* y, int32_t* where) {
-  each_row(rows, cols, [&](int64_t r) {
+  each_row(rows, cols, [=](int64_t r) {
     const float* row = x + r * cols;
     const auto larger = [](auto a, auto b) { return !(a <= b) && b == b; };
     V best = set1(row[0]);
@@ -141,7 +141,7 @@ inline double exponentials(int64_t cols, const float* x, float maximum, float* y
 }
 
 void softmax(int64_t rows, int64_t cols, const float* x, float* y) {
-  each_row(rows, cols, [&](int64_t r) {
+  each_row(rows, cols, [=](int64_t r) {
     float* row = y + r * cols;
     const double total = exponentials(cols, x + r * cols, row_max(cols, x + r * cols), row);
     const V factor = set1(total == 0 ? 0 : float(1 / total));
@@ -150,7 +150,7 @@ void softmax(int64_t rows, int64_t cols, const float* x, float* y) {
 }
 
 void softmax_gradient(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx, bool add) {
-  each_row(rows, cols, [&](int64_t r) {
+  each_row(rows, cols, [=](int64_t r) {
     const float *p = y + r * cols, *g = dy + r * cols;
     float* d = dx + r * cols;
     const V dot = set1(sum_vectors(0, cols, [&](int64_t i, auto lanes) { return lanes.load(p + i) * lanes.load(g + i); }));
@@ -162,7 +162,7 @@ void softmax_gradient(int64_t rows, int64_t cols, const float* y, const float* d
 }
 
 void cross_entropy(int64_t rows, int64_t cols, float* x, const int32_t* target, int32_t ignored, float scale, bool gradient, float* losses) {
-  each_row(rows, cols, [&](int64_t r) {
+  each_row(rows, cols, [=](int64_t r) {
     float* row = x + r * cols;
     if (target[r] == ignored) {
       losses[r] = 0;
@@ -180,12 +180,12 @@ void cross_entropy(int64_t rows, int64_t cols, float* x, const int32_t* target, 
 }
 
 void gather(int64_t rows, int64_t cols, const int32_t* ids, const float* table, float* y) {
-  each_row(rows, cols, [&](int64_t r) { __builtin_memcpy(y + r * cols, table + ids[r] * cols, size_t(cols) * sizeof(float)); });
+  each_row(rows, cols, [=](int64_t r) { __builtin_memcpy(y + r * cols, table + ids[r] * cols, size_t(cols) * sizeof(float)); });
 }
 
 // Rows may meet in one id, so that threads share the columns, not the rows.
 void scatter_add(int64_t rows, int64_t cols, const int32_t* ids, const float* dy, float* table) {
-  parallel_for(cols, most(W, grain / most(rows, 1)), [&](int64_t begin, int64_t end) {
+  parallel_for(cols, most(W, grain / most(rows, 1)), [=](int64_t begin, int64_t end) {
     for (int64_t r = 0; r < rows; ++r) {
       float* to = table + ids[r] * cols;
       vectors(begin, end, [&](int64_t i, auto lanes) { lanes.store(to + i, lanes.load(to + i) + lanes.load(dy + r * cols + i)); });
