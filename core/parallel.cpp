@@ -123,14 +123,16 @@ class Team {
   };
   static int64_t take(Share& share) { return share.next.fetch_add(1, std::memory_order_relaxed); }
 
-  static constexpr int open = 1 << 24;   // in inside_: workers may join
+  // In inside_: workers may join. One atomic number for both, so that a worker that adds itself while the loop is open is waited for, and one
+  // that comes before or after sees that it is closed and touches nothing.
+  static constexpr int open = 1 << 24;
 
   // What a worker needs to begin is one cache line: from another core each line takes as long as a product of 16 x 16.
   alignas(64) std::atomic<int> loops_{0};   // how many loops have been published; workers wait here
   std::atomic<int> inside_{0};              // workers that may be looking at the loop, and `open`
   std::atomic<int> asleep_{0};
   int helpers_ = 0;
-  int64_t n_ = 0, count_ = 0;               // the loop: written while it is not open and nobody is inside
+  int64_t n_ = 0, count_ = 0;               // the loop: written while nobody is inside who has seen it open
   RangeBody body_ = nullptr;
   void* context_ = nullptr;
   std::array<Share, most_threads> shares_;

@@ -15,8 +15,8 @@ constexpr int64_t block_rows = 192;
 constexpr int64_t packed_elements = 1 << 20; // most of A or of B that is packed at a time: a part of L3
 constexpr int64_t alone_elements = 1 << 16;  // of A, which stays in L2 while panel after panel of B passes
 constexpr int64_t near_elements = 1 << 17;   // of B, which stays in L2 while row after row of A passes
-constexpr int64_t most_tasks = 64;           // of a product, so that no thread waits long at the end
-constexpr int64_t task_cost = 5 * 1024;      // cycles; handing out less takes longer than it balances
+constexpr int64_t most_tasks = 64;           // for which rows are cut, so that no thread waits long at the end
+constexpr int64_t task_cost = 5 * 1024;      // cycles, in f32; rows are not cut further: handing out less takes longer than it balances
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
@@ -40,17 +40,19 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
 
         const bool pack_b = packed_b && i0 == 0;
         if (packed_a || pack_b) {
-          constexpr int64_t shares = 16;   // each packs neighbouring parts, which the same thread is likely to multiply
+          constexpr int64_t shares = 16;   // each packs neighbouring parts
           run_tasks(parallel, shares, [=](int64_t share) {
             const auto from = [](int64_t s, int64_t size, int64_t unit) {
               return least(size, pieces(size, unit) * s / shares * unit);
             };
-            if constexpr (A::turns) {   // its memory runs across the rows of A: read in long runs, whatever the part of k
-              const int64_t u = from(share, units, W), p = u * unit, count = from(share + 1, units, W) * unit - p;
-              if (count > 0) a(i0, rows, p0 + p, least(count, depth - p), packed_a + u, stride);
-            } else if constexpr (A::packs) {
-              const int64_t i = from(share, rows, W), count = from(share + 1, rows, W) - i;
-              if (count > 0) a(i0 + i, count, p0, depth, packed_a + i * stride, stride);
+            if constexpr (A::packs) {
+              if (A::turns && units >= shares * W) {   // its memory runs across the rows of A: parts of k are long runs of it
+                const int64_t u = from(share, units, W), p = u * unit, count = from(share + 1, units, W) * unit - p;
+                if (count > 0) a(i0, rows, p0 + p, least(count, depth - p), packed_a + u, stride);
+              } else {
+                const int64_t i = from(share, rows, W), count = from(share + 1, rows, W) - i;
+                if (count > 0) a(i0 + i, count, p0, depth, packed_a + i * stride, stride);
+              }
             }
             if constexpr (B::packs) {
               const int64_t j = from(share, cols, panel_width), count = from(share + 1, cols, panel_width) - j;
@@ -113,7 +115,9 @@ inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
   const int64_t m = g.m, n = g.n, k = g.k;
   const Matrix &a = g.a, &b = g.b;
   const int64_t fit = fitting_rows(b.ld);
-  if (a.transposed && !b.transposed && 2 * n <= m && n > panel_width && out.can_turn())   // C^T = B^T A: the smaller operand is packed
+  const bool near = a.ld <= 8192;   // farther apart, each step of k would touch a page of its own
+  const bool direct = near && k <= least(256, fitting_rows(a.ld));
+  if (a.transposed && !direct && !b.transposed && 2 * n <= m && n > panel_width && out.can_turn())   // C^T = B^T A: the smaller one is packed
     return gemm_one({n, m, k, {b.data, b.ld, true}, {a.data, a.ld, false}, nullptr, 0}, {out.c, out.ldc, out.e, true}, parallel);
   if (m <= skinny)
     return multiply_skinny({m, n, k, a.data, a.transposed ? 1 : a.ld, a.transposed ? a.ld : 1, b, false}, out, parallel);
@@ -129,8 +133,7 @@ inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
     multiply(m, n, k, block_depth, left, PackB{b.data, b.ld}, out, parallel);
   };
   if (!a.transposed) return with(DirectA{a.data, a.ld, 1});
-  const bool near = a.ld <= 8192;   // farther apart, each step of k would touch a page of its own
-  if (n <= 2 * panel_width || (near && k <= least(256, fitting_rows(a.ld)))) return with(DirectA{a.data, 1, a.ld});
+  if (n <= 2 * panel_width || direct) return with(DirectA{a.data, 1, a.ld});
   with(PackTransposedA{a.data, a.ld});
 }
 #endif

@@ -1,5 +1,6 @@
 // Packers: functors that fill the panels of the product engine. A packer for another source (image patches) or another element
-// (gemm_pack_bf16.inl) is one more struct like these; `packs` is false where the tiles can read the operand where it lies.
+// (gemm_pack_bf16.inl) is one more struct like these; `packs` is false where the tiles can read the operand where it lies, `turns` is true
+// where the memory of A runs across its rows.
 //
 //   A (rows of depth):   to[i * stride + p] = A[i0 + i, p0 + p]; there is room for W values behind each row
 //   B (panels):          columns in panels of panel_width; in each, to[p * width + j] = B[p0 + p, j0 + j], where width is

@@ -177,8 +177,8 @@ inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parall
   constexpr int64_t longest = 8192;   // sums of a task, which stay in L1
   const int64_t strips = pieces(s.length, longest / s.few), strip = round_up(pieces(s.length, strips), 16);
   const int64_t size = s.length * s.k, most_slices = pieces(skinny_tasks, pieces(s.length, longest));
-  int64_t wanted = size < 2 * skinny_block ? 1 : 2;   // few: their sums are read again, half of them from another core
-  while (wanted < most_slices && size / wanted > skinny_slice) wanted *= 2;
+  int64_t wanted = size < 2 * skinny_block ? 1 : least(2, most_slices);   // few: their sums are read again, half of them from another core
+  while (wanted < most_slices && size / wanted > skinny_slice) wanted = least(most_slices, 2 * wanted);
   const int64_t depth = pieces(s.k, wanted), slices = pieces(s.k, depth), step = strips * strip;
   float* sums = scratch_skinny.get<float>(slices * s.few * step);
   const int64_t tasks = slices * strips;

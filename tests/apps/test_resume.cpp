@@ -35,7 +35,7 @@ using Seconds = std::chrono::duration<double>;
 
 }  // namespace
 
-TEST_CASE("lm: killed at twenty random moments, a run ends as if nothing had happened") {
+TEST_CASE("lm: killed at twenty random moments, a run ends as if nothing had happened" * doctest::test_suite("slow")) {
   if (!test::is_built("lm")) return;
   const Place at;
   const auto start = std::chrono::steady_clock::now();

@@ -228,8 +228,11 @@ TEST_CASE("gemm: more than fits one packing, and rows a power of two apart") {
   for (const bool add : {false, true}) {   // A^T B with a tall A is made as its transpose; so are the blocks of k after the first
     CHECK(disagreements({301, 130, 300, true, false, {.scale = 0.5f, .add = add}}) == 0);
     CHECK(disagreements({230, 97, 1100, true, false, {.add = add}, 512 - 230, 31}) == 0);
+    CHECK(disagreements({230, 97, 1100, true, false, {.add = add}, 2048 - 230}) == 0);   // packed: few of its rows fit the sets of L2
+    CHECK(disagreements({1300, 97, 1030, true, false, {.add = add}, 2048 - 1300}) == 0);
   }
-  CHECK(disagreements({300, 130, 101, true, false, {}, 8200}) == 0);   // a transposed A whose lines are far apart
+  CHECK(disagreements({300, 130, 101, true, false, {}, 8200}) == 0);
+  CHECK(disagreements({300, 160, 101, true, false, {}, 8200}) == 0);   // a transposed A whose lines are far apart
 }
 
 TEST_CASE("gemm: every epilogue on every path") {

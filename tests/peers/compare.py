@@ -12,6 +12,7 @@ import argparse
 import difflib
 import json
 import os
+import platform
 import shutil
 import statistics
 import subprocess
@@ -115,9 +116,9 @@ def processor_flags():
 
 def peer_environment(threads):
     """What a user has who tuned the peers once: no variables of the shell, OpenMP's build of OpenBLAS (its own threads fight PyTorch's),
-    the kernels that newer versions of OpenBLAS choose where this one does not know the processor, and an allocator that keeps its memory
-    (glibc's gives it back at every step, and page faults cost more than the step in a virtual machine)."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "GOTO_", "ATEN_", "DNNL_", "ONEDNN_", "MKL_", "OMP_"))}
+    OpenBLAS's kernels for AVX-512 where the processor has it (old versions do not know new processors), and an allocator that keeps its
+    memory (glibc's gives it back at every step, and page faults cost more than the step in a virtual machine)."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "GOTO_", "ATEN_", "DNNL_", "ONEDNN_", "MKL_", "OMP_", "GOMP_", "KMP_", "MALLOC_", "GLIBC_", "LD_PRELOAD"))}
     environment["OMP_NUM_THREADS"] = str(threads)
     folders = [str(folder) for folder in Path("/usr/lib").glob("*/openblas-openmp")]
     if folders:
@@ -125,7 +126,10 @@ def peer_environment(threads):
     flags = processor_flags()
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
         environment["OPENBLAS_CORETYPE"] = "Cooperlake" if "avx512_bf16" in flags else "SkylakeX"
-    for allocator in Path("/usr/lib").glob("*/libjemalloc.so.2"):
+    allocators = list(Path("/usr/lib").glob(f"{platform.machine()}-*/libjemalloc.so.2"))
+    if not allocators:
+        note("warning: without jemalloc PyTorch can be half as fast (apt-get install libjemalloc2)")
+    for allocator in allocators:
         environment["LD_PRELOAD"] = str(allocator)
         environment["MALLOC_CONF"] = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
     return environment
