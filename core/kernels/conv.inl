@@ -68,11 +68,15 @@ inline void multiply_patches(const Patches& a, int64_t pixels, const float* weig
       a.rectify ? pack_patch_rows<true>(a, first, last, i0, height, rows, stride) : pack_patch_rows<false>(a, first, last, i0, height, rows, stride);
       for (int64_t j = 0; j < n; j += panel_width) {
         const int64_t width = least(panel_width, n - j);
-        const Output::Base base = raw ? Output::Base{first ? raw + j : nullptr, first ? n : 0} : to.out.base(i0, j, first == 0);
-        const Block block{units, rows, stride, 1, weight + p0 / unit * round_up(n, W) + j * units, round_up(width, W),
-                          raw ? raw + j : to.out.c + i0 * to.out.ldc + j, raw ? n : to.out.ldc, base.data, base.row, 1};
-        strip(block, height, width, false);
-        if (!raw && last == a.runs) to.out.finish(i0, height, j, width);
+        Block t{units, rows, stride, 1, weight + p0 / unit * round_up(n, W) + j * units, round_up(width, W)};
+        if (raw) {
+          t.c = raw + j, t.c_row = n;
+          if (first) t.base = t.c, t.base_row = n;
+        } else {
+          to.out.aim(t, i0, height, j, first == 0);
+        }
+        strip(t, height, width, false);
+        if (!raw) to.out.settle(t, i0, height, j, width, first == 0, last == a.runs);
       }
     }
     if (raw) to.write(raw, i0, height, a.rows, a.cols, n);

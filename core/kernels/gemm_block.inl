@@ -53,11 +53,11 @@ struct Block {
   int64_t a_row, a_col;
   const float* b;
   int64_t b_row;
-  float* c;
-  int64_t c_row;
-  const float* base;   // C itself, a bias (base_row 0), a residual, or null for nothing (base_row 0)
-  int64_t base_row;
-  float scale;
+  float* c = nullptr;
+  int64_t c_row = 0;
+  const float* base = nullptr;   // C itself, a bias (base_row 0), a residual, or null for nothing (base_row 0)
+  int64_t base_row = 0;
+  float scale = 1;
   int64_t beside = 0;            // how far from C another array lies that will be written after it (0: none)
   const float* soon = nullptr;   // rows of a panel of B that comes later: they are fetched into L2 meanwhile, one every few steps
   int64_t soon_rows = 0;

@@ -1,9 +1,9 @@
+thread_local Scratch scratch_block;   // of a product that is turned
+
 // How results leave a product: C = activation(scale * A B + bias) + residual, or C += scale * A B.
 // A tile adds one thing for free, its base: C itself once k has been cut, else the bias, or a residual that nothing comes before.
 // The rest (activation, its input `pre`, a residual after it) is a second pass over each task's rows while they are in the cache.
 // Bias, `pre` and residual must not overlap C.
-thread_local Scratch scratch_block;
-
 struct Output {
   float* c;
   int64_t ldc;
@@ -56,7 +56,7 @@ struct Output {
   void aim(Block& t, int64_t i, int64_t rows, int64_t j, bool first) const {
     t.scale = e.scale;
     if (turned) {
-      t.c = scratch_block.get<float>(rows * panel_width), t.c_row = panel_width, t.base = nullptr, t.base_row = 0;
+      t.c = scratch_block.get<float>(rows * panel_width), t.c_row = panel_width;
       return;
     }
     const Base from = base(i, j, first);

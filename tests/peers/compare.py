@@ -104,14 +104,15 @@ def run(command, environment, seconds=600):
     return done.stdout
 
 
-def processor_flags():
+def cpuinfo(key):
+    """What the kernel says of the first processor under a key, or nothing."""
     try:
         for text in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if text.startswith("flags"):
-                return set(text.split(":", 1)[1].split())
+            if text.startswith(key):
+                return text.split(":", 1)[1].strip()
     except OSError:
         pass
-    return set()
+    return ""
 
 
 def peer_environment(threads):
@@ -123,7 +124,7 @@ def peer_environment(threads):
     folders = [str(folder) for folder in Path("/usr/lib").glob("*/openblas-openmp")]
     if folders:
         environment["LD_LIBRARY_PATH"] = ":".join(folders + [v for v in [os.environ.get("LD_LIBRARY_PATH")] if v])
-    flags = processor_flags()
+    flags = set(cpuinfo("flags").split())
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
         environment["OPENBLAS_CORETYPE"] = "Cooperlake" if "avx512_bf16" in flags else "SkylakeX"
     allocators = list(Path("/usr/lib").glob(f"{platform.machine()}-*/libjemalloc.so.2"))
@@ -280,16 +281,6 @@ def compare_model(sides, work, rounds):
         result_line(work.text + ": memory", name, mine, [row["process_mib"] for row in counted], "MiB", 2, problem, False)
 
 
-def processor():
-    try:
-        for text in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if text.startswith("model name"):
-                return text.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return "unknown processor"
-
-
 def chosen(names):
     keys = [*PRODUCTS] + [work.key for work in MODELS]
     for name in names:
@@ -330,7 +321,7 @@ def main():
         compare_model(sides, work, options.rounds)
     if sides.machine:
         peaks, bandwidths = ([m[key] for m in sides.machine] for key in ("peak_gflops", "bandwidth_gbs"))
-        print(f"\n{processor()}, {options.threads} threads, {sides.machine[0]['instruction_set']}; "
+        print(f"\n{cpuinfo('model name') or 'unknown processor'}, {options.threads} threads, {sides.machine[0]['instruction_set']}; "
               f"peak {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s (f32), memory {min(bandwidths):.0f} to {max(bandwidths):.0f} GB/s, load {busy:.1f}.")
     print("Peers: " + (", ".join(sides.versions.values()) or "none") + f". Medians of {options.rounds} alternations.")
 
