@@ -2,6 +2,13 @@
 // makes one trip through memory there and one back, between which each piece is transformed, multiplied and transformed back in L2 and L1.
 // The transform of u_1 + i u_2 times that of a real k is the transform of u_1 * k + i u_2 * k: pairs of items need no separation.
 
+// The next run of frequencies, while the butterflies of this one are done.
+template <class T>
+inline void soon(const Point<T>* x) {
+  __builtin_prefetch(&x[64].re);
+  __builtin_prefetch(&x[64].im);
+}
+
 // K / n of one band of channels, skip included as a part of k_0, for every lane of its blocks.
 template <class T>
 void kernel_spectrum(const LongConvolution<T>& c, const Lanes<T>& lanes, Point<T>* x) {
@@ -28,8 +35,8 @@ void long_convolution(const LongConvolution<T>& c) {
     const Points<T> memory(plan.n);
     Point<T>* const x = memory;
     enter(plan, x, [&](int64_t t) { return t < c.time ? lanes.load(c.u, item, t) : Point<T>{}; });
-    pieces_of<true, true>(plan, x, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) x[p] = product(x[p], k[p]);
+    pieces_of<true, true>(plan, {x}, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) soon(k + p), x[p] = product(x[p], k[p]);
     });
     leave(plan, x, [&](int64_t t, const Point<T>& z) {
       if (t < c.time) lanes.store(c.y, item, t, z, false);
@@ -62,20 +69,22 @@ void long_convolution_gradient(const LongConvolution<T>& c, const LongConvolutio
       const auto load = [&](const T* from) {
         return [&, from](int64_t t) { return t < c.time ? lanes.load(from, item, t) : Point<T>{}; };
       };
-      if (wants_k) spectrum(plan, x, load(c.u));
+      if (wants_k) enter(plan, x, load(c.u));
       enter(plan, dx, load(g.dy));
       const auto use = [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; wants_k && p < end; ++p) {
+          soon(sum + p);
           const Point<T> z = conjugate_product<T>(x[p], dx[p]);
           sum[p] = set == first ? z : sum[p] + z;
         }
-        for (int64_t p = begin; g.du && p < end; ++p) dx[p] = conjugate_product<T>(k[p], dx[p]);
+        for (int64_t p = begin; g.du && p < end; ++p) soon(k + p), dx[p] = conjugate_product<T>(k[p], dx[p]);
       };
       if (!g.du) {
-        pieces_of<true, false>(plan, dx, use);
+        pieces_of<true, false>(plan, {x, dx}, use);
         continue;
       }
-      pieces_of<true, true>(plan, dx, use);
+      if (wants_k) pieces_of<true, true>(plan, {x, dx}, use);
+      else pieces_of<true, true>(plan, {dx}, use);
       leave(plan, dx, [&](int64_t t, const Point<T>& z) {
         if (t < c.time) lanes.store(g.du, item, t, z, g.add_du);
       });

@@ -71,6 +71,7 @@ struct Coefficients {
   Coefficients(const RationalKernel<T>& r, int64_t band)
       : r(r), channel(band * lanes_of<T>), count(least(lanes_of<T>, r.channels - channel)), rows(least(r.order + 1, r.plan->n)), head(rows) {}
 
+  Lanes<T> lanes() const { return {2, r.channels, 0, channel, count, 1}; }   // of the kernel
   void load() {
     __builtin_memset(static_cast<void*>(head), 0, size_t(rows) * sizeof(Point<T>));
     head[0].re = spread(T(1));
@@ -124,7 +125,7 @@ void rational_kernel(const RationalKernel<T>& r) {
       x[q] = conjugate(k);                   // before x[p], which may be the same
       x[p] = k;
     }
-    signal(plan, x, [&](int64_t t, const Point<T>& z) { store_lanes(r.k + t * r.channels + c.channel, z.re, c.count); });
+    signal(plan, x, [&](int64_t t, const Point<T>& z) { c.lanes().put_sum(r.k, t, z.re, false); });
   });
 }
 
@@ -139,7 +140,7 @@ void rational_kernel_gradient(const RationalKernel<T>& r, const RationalKernelGr
     Point<T> *const x = memory, *const dk = memory_of_dk;
     coefficient_spectrum(plan, c, x);
     const Vector<T> scale = spread(T(1) / T(n));
-    spectrum(plan, dk, [&](int64_t t) -> Point<T> { return {scale * load_lanes(g.dk + t * r.channels + c.channel, c.count), Vector<T>{}}; });
+    spectrum(plan, dk, [&](int64_t t) -> Point<T> { return {scale * c.lanes().shared(g.dk, t), Vector<T>{}}; });
     for (int64_t p = 0; p < n; ++p) {
       const int64_t q = plan.mate[p];
       if (q < p) continue;
