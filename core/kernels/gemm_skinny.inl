@@ -4,12 +4,13 @@
 //   dots   y stored (l, k): out[i,j] = x[i] . y[j]
 // A row of the result has the same bits whatever rows come with it: its sums have one order, fixed by k and l. Texts that are generated
 // together are therefore those generated apart.
-// Roof: memory. A task is a run of memory, neighbouring tasks go to one thread, and lines are asked for before they are needed:
-// the processor's own guesses end with each page and come late for several rows at a time.
+// Roof: memory. A task is a run of memory, neighbouring tasks go to one thread, and each reads its part as four streams side by side.
 constexpr int64_t skinny = 8;
 constexpr int64_t skinny_tasks = 16;
-constexpr int64_t skinny_block = 1 << 14;   // elements of y at a time: 64 KiB, and least for a task
+constexpr int64_t skinny_block = 1 << 14;   // elements of y at a time for several rows of x: 64 KiB, and least for a task
+constexpr int64_t skinny_sums = 1 << 13;    // which stay in L1
 constexpr int64_t skinny_slice = 1 << 17;   // elements of y whose sums of their own are worth it
+constexpr int streams = 4;                  // the processor looks ahead along each: two threads read 73 GB/s in one each, 107 in four
 thread_local Scratch scratch_skinny;
 
 template <int n>
@@ -36,89 +37,130 @@ struct Few {
   int64_t step;
 };
 
-// One row of x, and rows of y without gaps: they are one stream; results stay in L1.
-inline void stream_row(int64_t cols, int64_t k, const Few& f, const float* y) {
-  constexpr int64_t ahead = 2048;   // two pages
-  for (int64_t p = 0; p < k; ++p, y += cols) {
-    const V left = set1(f.x[p * f.col]);
+// One row of sums, which stays in L1, += x times `count` rows of y and those `apart`, 2 apart, .. rows further.
+template <int S>
+inline void stream_rows(int64_t cols, int64_t count, int64_t apart, const Few& f, const float* y, int64_t ld) {
+  for (int64_t p = 0; p < count; ++p, y += ld) {
+    V left[S];
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) left[s] = set1(f.x[(p + s * apart) * f.col]);
     vectors(0, cols, [&](int64_t j, auto lanes) {
-      fetch(y + j + ahead);   // the processor's guesses end with each page
-      lanes.store(f.out + j, fma(left, lanes.load(y + j), lanes.load(f.out + j)));
+      V sum = lanes.load(f.out + j);
+#pragma GCC unroll 4
+      for (int s = 0; s < S; ++s) sum = fma(left[s], lanes.load(y + s * apart * ld + j), sum);
+      lanes.store(f.out + j, sum);
     });
   }
 }
 
-// `depth` rows of y are added to the sums of R rows of x in registers, N vectors of columns; their successors are asked for.
-template <int R, int N, class Lanes>
-inline __attribute__((always_inline)) void add_rows(int64_t depth, const Few& f, const float* y, int64_t ld, int64_t next, Lanes lanes) {
+// The same for R rows of sums, N vectors of columns of them in registers; what lies `next` elements further is asked for. x: in the order of use.
+template <int R, int N, int S, class Lanes>
+inline __attribute__((always_inline)) void add_rows(int64_t count, int64_t apart, int64_t next, const float* x, float* out, int64_t step,
+                                                    const float* y, int64_t ld, Lanes lanes) {
   V sum[R][N];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) sum[i][j] = lanes.load(f.out + i * f.step + j * W);
-  for (int64_t p = 0; p < depth; ++p) {
-    V right[N];
+    for (int j = 0; j < N; ++j) sum[i][j] = lanes.load(out + i * step + j * W);
+  for (int64_t p = 0; p < count; ++p)
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) {
+      const float* row = y + (p + s * apart) * ld;
+      V right[N];
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) right[j] = lanes.load(y + p * ld + j * W), fetch(y + next + p * ld + j * W);
+      for (int j = 0; j < N; ++j) right[j] = lanes.load(row + j * W), fetch(row + next + j * W);
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      const V left = set1(f.x[i * f.row + p * f.col]);
+      for (int i = 0; i < R; ++i) {
+        const V left = set1(*x++);
 #pragma GCC unroll 8
-      for (int j = 0; j < N; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
+        for (int j = 0; j < N; ++j) sum[i][j] = fma(left, right[j], sum[i][j]);
+      }
     }
-  }
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) lanes.store(f.out + i * f.step + j * W, sum[i][j]);
+    for (int j = 0; j < N; ++j) lanes.store(out + i * step + j * W, sum[i][j]);
+}
+template <int R, int S>
+void block_of_rows(int64_t cols, int64_t count, int64_t apart, int64_t next, const Few& f, const float* y, int64_t ld) {
+  constexpr int registers = W == 16 ? 24 : 12, N = registers / R < 4 ? registers / R : 4;
+  float x[skinny_sums], *to = x;
+  for (int64_t p = 0; p < count; ++p)
+    for (int s = 0; s < S; ++s)
+      for (int i = 0; i < R; ++i) *to++ = f.x[i * f.row + (p + s * apart) * f.col];
+  int64_t j = 0;
+  for (; j + N * W <= cols; j += N * W) add_rows<R, N, S>(count, apart, next, x, f.out + j, f.step, y + j, ld, Whole{});
+  vectors(j, cols, [&](int64_t i, auto lanes) { add_rows<R, 1, S>(count, apart, next, x, f.out + i, f.step, y + i, ld, lanes); });
 }
 
-// out = the sums over k rows of y, `block` of them at a time, while those `next` elements further are asked for (0: they are in L2).
+// out = the sums over k rows of y: `streams` runs of them side by side, then what is left.
 template <int R>
-void skinny_rows(int64_t cols, int64_t k, int64_t block, int64_t next, Few f, const float* y, int64_t ld) {
-  constexpr int registers = W == 16 ? 24 : 12, N = registers / R < 4 ? registers / R : 4;
+void skinny_rows(int64_t cols, int64_t k, const Few& f, const float* y, int64_t ld) {
   for (int i = 0; i < R; ++i)
     vectors(0, cols, [&](int64_t j, auto lanes) { lanes.store(f.out + i * f.step + j, zero()); });
-  if (R == 1 && ld == cols && cols <= 2048) return stream_row(cols, k, f, y);
-  for (int64_t p = 0; p < k; p += block, f.x += block * f.col, y += block * ld) {
-    const int64_t depth = least(block, k - p);
-    const auto at = [&](int64_t j) { return Few{f.x, f.row, f.col, f.out + j, f.step}; };
-    int64_t j = 0;
-    for (; j + N * W <= cols; j += N * W) add_rows<R, N>(depth, at(j), y + j, ld, next, Whole{});
-    vectors(j, cols, [&](int64_t i, auto lanes) { add_rows<R, 1>(depth, at(i), y + i, ld, next, lanes); });
+  const int64_t run = k / streams, rest = k - streams * run, block = least(skinny_sums / (skinny * streams), most(2, skinny_block / (streams * cols)));
+  const auto from = [&](int64_t p) { return Few{f.x + p * f.col, f.row, f.col, f.out, f.step}; };
+  if (R == 1 && cols > 4 * W) {
+    stream_rows<streams>(cols, run, run, f, y, ld);
+    stream_rows<1>(cols, rest, 0, from(k - rest), y + (k - rest) * ld, ld);
+  } else {
+    for (int64_t p = 0; p < run; p += block)   // after the last block comes the next slice
+      block_of_rows<R, streams>(cols, least(block, run - p), run, p + block < run ? block * ld : (k - p) * ld, from(p), y + p * ld, ld);
+    block_of_rows<R, 1>(cols, rest, 0, 0, from(k - rest), y + (k - rest) * ld, ld);
   }
 }
 
-// Results for `count` rows of y, one after another, each in N sums; what lies `ahead` elements further is asked for (0: it is in L2).
-template <int R, int N>
-void skinny_dots(int64_t count, int64_t k, int64_t ahead, const Few& f, const float* y, int64_t ld) {
-  for (int64_t j = 0; j < count; ++j, y += ld) {
-    V sum[R][N];
+// Results for rows 0, apart, .. (S - 1) apart of y, each in N sums.
+template <int R, int N, int S>
+inline void dots(int64_t k, int64_t apart, int64_t ahead, const Few& f, const float* y, int64_t ld) {
+  V sum[R][S][N];
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i)
+  for (int i = 0; i < R; ++i)
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) sum[i][n] = zero();
-    int64_t p = 0;
-    for (; p + N * W <= k; p += N * W)
+    for (int s = 0; s < S; ++s)
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const V right = load(y + p + n * W);
-        fetch(y + p + n * W + ahead);
+      for (int n = 0; n < N; ++n) sum[i][s][n] = zero();
+  const auto add = [&](int64_t p, int n, auto lanes) __attribute__((always_inline)) {
+    V left[R];
 #pragma GCC unroll 8
-        for (int i = 0; i < R; ++i) sum[i][n] = fma(load(f.x + i * f.row + p + n * W), right, sum[i][n]);
-      }
-    vectors(p, k, [&](int64_t at, auto lanes) {
-      const V right = lanes.load(y + at);
+    for (int i = 0; i < R; ++i) left[i] = lanes.load(f.x + i * f.row + p);
 #pragma GCC unroll 8
-      for (int i = 0; i < R; ++i) sum[i][0] = fma(lanes.load(f.x + i * f.row + at), right, sum[i][0]);
-    });
+    for (int s = 0; s < S; ++s) {
+      const V right = lanes.load(y + s * apart * ld + p);
+      if constexpr (S == 1) fetch(y + p + ahead);
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 8
-      for (int n = 1; n < N; ++n) sum[i][0] += sum[i][n];
-      f.out[i * f.step + j] = reduce_add(sum[i][0]);
+      for (int i = 0; i < R; ++i) sum[i][s][n] = fma(left[i], right, sum[i][s][n]);
     }
-  }
+  };
+  int64_t p = 0;
+  for (; p + N * W <= k; p += N * W)
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) add(p + n * W, n, Whole{});
+  vectors(p, k, [&](int64_t at, auto lanes) { add(at, 0, lanes); });
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+    for (int s = 0; s < S; ++s) {
+#pragma GCC unroll 8
+      for (int n = 1; n < N; ++n) sum[i][s][0] += sum[i][s][n];
+      f.out[i * f.step + s * apart] = reduce_add(sum[i][s][0]);
+    }
+}
+
+// Results for `count` rows of y, in S runs side by side; of a single run what lies `ahead` elements further is asked for (0: nothing). With
+// several heads a row of y has k elements for each, which meet rows of x of their own.
+struct HeadSteps {
+  int64_t count = 1, x = 0, out = 0, y = 0;
+};
+template <int R, int N>
+void skinny_dots(int64_t count, int64_t k, int64_t ahead, const Few& f, const float* y, int64_t ld, HeadSteps heads = {}) {
+  constexpr int room = (W == 16 ? 16 : 8) / (R * N), S = room >= streams ? streams : room >= 2 ? 2 : 1;   // sums in registers
+  const int64_t run = count / S;
+  const auto at = [&](int64_t j, int64_t h) { return Few{f.x + h * heads.x, f.row, 1, f.out + h * heads.out + j, f.step}; };
+  for (int64_t j = 0; j < run; ++j)
+    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, S>(k, run, ahead, at(j, h), y + j * ld + h * heads.y, ld);
+  for (int64_t j = S * run; j < count; ++j)
+    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, 1>(k, 0, ahead, at(j, h), y + j * ld + h * heads.y, ld);
 }
 
 // C (few, l) = x y, or its transpose (l, few).
@@ -156,17 +198,19 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
       for (int64_t p = 0; p < s.k; ++p) gathered[i * s.k + p] = s.x[i * s.x_row + p * s.x_col];
     s.x = gathered, s.x_row = s.k, s.x_col = 1;
   }
-  constexpr int64_t ahead = 1024;   // 4 KiB
-  constexpr int together = W == 16 ? 4 : 3, chains = 4;   // rows of x at once, sums for each result: more would not fit the registers
+  constexpr int64_t ahead = 1024;                            // 4 KiB
+  constexpr int at_once = W == 16 ? 4 : 3, chains = 4;   // rows of x, and sums for each result: more would not fit the registers
   const int64_t step = round_up(s.length, 16);
   float* sums = scratch_skinny.get<float>(s.few * step);
-  const int64_t block = most(1, skinny_block / s.k), blocks = pieces(s.length, block), tasks = least(blocks, skinny_tasks);
-  parallel_for(tasks, parallel ? 1 : tasks, [=](int64_t begin, int64_t end) {
-    for (int64_t b = begin * blocks / tasks; b < end * blocks / tasks; ++b) {
-      const int64_t j = b * block, count = least(block, s.length - j);
-      for (int64_t i = 0; i < s.few; i += together)
-        with_count<together>(least(int64_t(together), s.few - i), [&](auto rows) {
-          skinny_dots<rows.value, chains>(count, s.k, ahead, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
+  const int64_t rows = most(1, skinny_block / s.k), blocks = pieces(s.length, rows), tasks = least(blocks, skinny_tasks);
+  run_tasks(parallel, tasks, [=](int64_t task) {
+    const int64_t first = task * blocks / tasks * rows, last = least((task + 1) * blocks / tasks * rows, s.length);
+    const int64_t block = s.few > at_once ? rows : last - first;
+    for (int64_t j = first; j < last; j += block) {
+      const int64_t count = least(block, last - j);
+      for (int64_t i = 0; i < s.few; i += at_once)
+        with_count<at_once>(least(int64_t(at_once), s.few - i), [&](auto n) {
+          skinny_dots<n.value, chains>(count, s.k, ahead, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
         });
       write_skinny(s, out, sums, 1, step, j, count);
     }
@@ -174,25 +218,20 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
 }
 
 inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parallel) {
-  constexpr int64_t longest = 8192;   // sums of a task, which stay in L1
-  const int64_t strips = pieces(s.length, longest / s.few), strip = round_up(pieces(s.length, strips), 16);
-  const int64_t size = s.length * s.k, most_slices = pieces(skinny_tasks, pieces(s.length, longest));
+  const int64_t strips = pieces(s.length, skinny_sums / s.few), strip = round_up(pieces(s.length, strips), 16);
+  const int64_t size = s.length * s.k, most_slices = pieces(skinny_tasks, pieces(s.length, skinny_sums));
   int64_t wanted = size < 2 * skinny_block ? 1 : least(2, most_slices);   // few: their sums are read again, half of them from another core
   while (wanted < most_slices && size / wanted > skinny_slice) wanted = least(most_slices, 2 * wanted);
   const int64_t depth = pieces(s.k, wanted), slices = pieces(s.k, depth), step = strips * strip;
   float* sums = scratch_skinny.get<float>(slices * s.few * step);
   const int64_t tasks = slices * strips;
-  parallel_for(tasks, parallel ? 1 : tasks, [=](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t p = task / strips * depth, j = task % strips * strip, cols = least(strip, s.length - j);
-      if (cols <= 0) continue;
-      const int64_t block = most(8, skinny_block / cols);
-      with_count<skinny>(s.few, [&](auto rows) {
-        skinny_rows<rows.value>(cols, least(depth, s.k - p), block, block * s.y.ld,
-                                {s.x + p * s.x_col, s.x_row, s.x_col, sums + task / strips * s.few * step + j, step},
-                                s.y.data + p * s.y.ld + j, s.y.ld);
-      });
-    }
+  run_tasks(parallel, tasks, [=](int64_t task) {
+    const int64_t p = task / strips * depth, j = task % strips * strip, cols = least(strip, s.length - j);
+    if (cols <= 0) return;
+    with_count<skinny>(s.few, [&](auto rows) {
+      skinny_rows<rows.value>(cols, least(depth, s.k - p), {s.x + p * s.x_col, s.x_row, s.x_col, sums + task / strips * s.few * step + j, step},
+                              s.y.data + p * s.y.ld + j, s.y.ld);
+    });
   });
   constexpr int64_t run = 512, least_runs = 16;   // for a thread; of one row
   parallel_for(pieces(s.length, run), parallel ? pieces(least_runs, s.few) : s.length, [=](int64_t begin, int64_t end) {
