@@ -36,6 +36,7 @@ void claim_run_directory(const std::string& path) {
     QD_CHECK(!fs::exists(fs::path(path) / file), path, str("expected a directory without a run, it holds ", file),
              str("choose another --out", fs::exists(fs::path(path) / "run.json") ? ", or continue this run with --resume " + path : ""));
   }
+  remove_leftovers(path);   // of one that was killed before it had a run.json
 }
 
 bool has_checkpoint(const std::string& path) {
@@ -52,11 +53,15 @@ void begin_again(const std::string& path) {
 }
 
 void remove_leftovers(const std::string& path) {
+  const auto is_leftover = [](const std::string& name) {   // FILE.tmp-PROCESS-NUMBER, and nothing that only looks like it
+    const size_t at = name.rfind(".tmp-");
+    return at != std::string::npos && at + 5 < name.size() && name.find_first_not_of("0123456789-", at + 5) == std::string::npos;
+  };
   std::error_code ignored;
   std::vector<fs::path> found;
   for (const fs::path& folder : {fs::path(path), fs::path(path) / "samples"})
     for (const auto& entry : fs::directory_iterator(folder, ignored))
-      if (entry.path().filename().string().find(".tmp-") != std::string::npos) found.push_back(entry.path());
+      if (is_leftover(entry.path().filename().string())) found.push_back(entry.path());
   for (const fs::path& file : found) fs::remove(file, ignored);
 }
 

@@ -201,6 +201,17 @@ TEST_CASE("trainer: a crash between checkpoints costs the steps since the last o
   check_same_run(reference, path);
 }
 
+TEST_CASE("trainer: a run that begins where another was killed before its run.json leaves nothing of it, and touches nothing else") {
+  const test::TempDir folder;
+  const std::string path = folder / "run";
+  std::filesystem::create_directory(path);
+  for (const char* name : {"run.json.tmp-123-0", "notes.tmp-old", "mine.tmp-"}) write_file(path + "/" + name, "half");
+  Setup(twenty_steps(), path).run();
+  CHECK_FALSE(fs::exists(path + "/run.json.tmp-123-0"));
+  CHECK(fs::exists(path + "/notes.tmp-old"));
+  CHECK(fs::exists(path + "/mine.tmp-"));
+}
+
 TEST_CASE("trainer: how often a run is evaluated and saved changes nothing") {
   const Reference reference;
   const test::TempDir folder;
