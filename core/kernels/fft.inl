@@ -288,7 +288,7 @@ struct Lanes {
   // the sum over all pairs of items, into row `row` of (rows, channels)
   void put_sum(T* x, int64_t row, Vector<T> z, bool add) const {
     x += row * channels + channel;
-    if (groups == 1) return soon<1>(x), store_lanes(x, add ? load_lanes(x, count) + z : z, count);
+    if (groups == 1) return soon(x), store_lanes(x, add ? load_lanes(x, count) + z : z, count);
     alignas(64) T lane[lanes_of<T>];
     __builtin_memcpy(lane, &z, sizeof z);
     for (int64_t g = 1; g < groups; ++g)
@@ -297,14 +297,16 @@ struct Lanes {
   }
 
  private:
-  // A step's channels are a line or two, and steps lie apart: no stream that the processor would foresee (four times as long without).
-  template <int write>
-  void soon(const T* x) const { __builtin_prefetch(x + 32 * channels, write, 2); }
+  // Steps that are lines apart are no stream that the processor would foresee: it would wait for each of them.
+  void soon(const T* x) const {
+    if (channels * int64_t(sizeof(T)) >= 64) __builtin_prefetch(x + 32 * channels, 0, 2);
+  }
+
   Vector<T> part(const T* x, int64_t item_size, int64_t row, int64_t i) const {
     x += row * channels + channel;
     if (groups == 1) {
       if (i >= batch) return Vector<T>{};
-      soon<0>(x + i * item_size);
+      soon(x + i * item_size);
       return load_lanes(x + i * item_size, count);
     }
     alignas(64) T lane[lanes_of<T>] = {};
@@ -316,7 +318,7 @@ struct Lanes {
     x += row * channels + channel;
     if (groups == 1) {
       if (i >= batch) return;
-      soon<1>(x + i * item_size);
+      soon(x + i * item_size);
       return store_lanes(x + i * item_size, add ? load_lanes(x + i * item_size, count) + z : z, count);
     }
     alignas(64) T lane[lanes_of<T>];

@@ -4,13 +4,14 @@
 //   dots   y stored (l, k): out[i,j] = x[i] . y[j]
 // A row of the result has the same bits whatever rows come with it: its sums have one order, fixed by k and l. Texts that are generated
 // together are therefore those generated apart.
-// Roof: memory. A task is a run of memory, neighbouring tasks go to one thread, and each reads its part as four streams side by side.
+// Roof: memory. A task is a run of memory where results fit L1, and neighbouring tasks go to one thread. Along a single stream two threads
+// read 81 GB/s, along four each 110: the processor looks ahead along each. One row is read so; several rows ask for lines themselves.
 constexpr int64_t skinny = 8;
 constexpr int64_t skinny_tasks = 16;
 constexpr int64_t skinny_block = 1 << 14;   // elements of y at a time for several rows of x: 64 KiB, and least for a task
-constexpr int64_t skinny_sums = 1 << 13;    // which stay in L1
+constexpr int64_t skinny_sums = 1 << 13;    // of all rows of a task
 constexpr int64_t skinny_slice = 1 << 17;   // elements of y whose sums of their own are worth it
-constexpr int streams = 4;                  // the processor looks ahead along each: two threads read 73 GB/s in one each, 107 in four
+constexpr int streams = 4;
 thread_local Scratch scratch_skinny;
 
 template <int n>
@@ -40,21 +41,23 @@ struct Few {
 // One row of sums, which stays in L1, += x times `count` rows of y and those `apart`, 2 apart, .. rows further.
 template <int S>
 inline void stream_rows(int64_t cols, int64_t count, int64_t apart, const Few& f, const float* y, int64_t ld) {
+  float* const out = f.out;
   for (int64_t p = 0; p < count; ++p, y += ld) {
     V left[S];
 #pragma GCC unroll 4
     for (int s = 0; s < S; ++s) left[s] = set1(f.x[(p + s * apart) * f.col]);
     vectors(0, cols, [&](int64_t j, auto lanes) {
-      V sum = lanes.load(f.out + j);
+      V sum = lanes.load(out + j);
 #pragma GCC unroll 4
       for (int s = 0; s < S; ++s) sum = fma(left[s], lanes.load(y + s * apart * ld + j), sum);
-      lanes.store(f.out + j, sum);
+      lanes.store(out + j, sum);
     });
   }
 }
 
-// The same for R rows of sums, N vectors of columns of them in registers; what lies `next` elements further is asked for. x: in the order of use.
-template <int R, int N, int S, class Lanes>
+// The same for R rows of sums, N vectors of columns of them in registers; what lies `next` elements further is asked for (0: nothing).
+// x: in the order of use.
+template <int R, int N, int S, bool asks, class Lanes>
 inline __attribute__((always_inline)) void add_rows(int64_t count, int64_t apart, int64_t next, const float* x, float* out, int64_t step,
                                                     const float* y, int64_t ld, Lanes lanes) {
   V sum[R][N];
@@ -68,7 +71,10 @@ inline __attribute__((always_inline)) void add_rows(int64_t count, int64_t apart
       const float* row = y + (p + s * apart) * ld;
       V right[N];
 #pragma GCC unroll 8
-      for (int j = 0; j < N; ++j) right[j] = lanes.load(row + j * W), fetch(row + next + j * W);
+      for (int j = 0; j < N; ++j) {
+        right[j] = lanes.load(row + j * W);
+        if constexpr (asks) fetch(row + next + j * W);
+      }
 #pragma GCC unroll 8
       for (int i = 0; i < R; ++i) {
         const V left = set1(*x++);
@@ -88,9 +94,15 @@ void block_of_rows(int64_t cols, int64_t count, int64_t apart, int64_t next, con
   for (int64_t p = 0; p < count; ++p)
     for (int s = 0; s < S; ++s)
       for (int i = 0; i < R; ++i) *to++ = f.x[i * f.row + (p + s * apart) * f.col];
-  int64_t j = 0;
-  for (; j + N * W <= cols; j += N * W) add_rows<R, N, S>(count, apart, next, x, f.out + j, f.step, y + j, ld, Whole{});
-  vectors(j, cols, [&](int64_t i, auto lanes) { add_rows<R, 1, S>(count, apart, next, x, f.out + i, f.step, y + i, ld, lanes); });
+  const auto add = [&](auto asks) {
+    int64_t j = 0;
+    for (; j + N * W <= cols; j += N * W) add_rows<R, N, S, asks.value>(count, apart, next, x, f.out + j, f.step, y + j, ld, Whole{});
+    vectors(j, cols, [&](int64_t i, auto lanes) { add_rows<R, 1, S, asks.value>(count, apart, next, x, f.out + i, f.step, y + i, ld, lanes); });
+  };
+  if constexpr (R > 1 && S > 1) {
+    if (next) return add(Constant<1>{});
+  }
+  add(Constant<0>{});
 }
 
 // out = the sums over k rows of y: `streams` runs of them side by side, then what is left.
@@ -102,16 +114,16 @@ void skinny_rows(int64_t cols, int64_t k, const Few& f, const float* y, int64_t 
   const auto from = [&](int64_t p) { return Few{f.x + p * f.col, f.row, f.col, f.out, f.step}; };
   if (R == 1 && cols > 4 * W) {
     stream_rows<streams>(cols, run, run, f, y, ld);
-    stream_rows<1>(cols, rest, 0, from(k - rest), y + (k - rest) * ld, ld);
+    if (rest > 0) stream_rows<1>(cols, rest, 0, from(k - rest), y + (k - rest) * ld, ld);
   } else {
-    for (int64_t p = 0; p < run; p += block)   // after the last block comes the next slice
-      block_of_rows<R, streams>(cols, least(block, run - p), run, p + block < run ? block * ld : (k - p) * ld, from(p), y + p * ld, ld);
-    block_of_rows<R, 1>(cols, rest, 0, 0, from(k - rest), y + (k - rest) * ld, ld);
+    for (int64_t p = 0; p < run; p += block)
+      block_of_rows<R, streams>(cols, least(block, run - p), run, p + block < run ? block * ld : 0, from(p), y + p * ld, ld);
+    if (rest > 0) block_of_rows<R, 1>(cols, rest, 0, 0, from(k - rest), y + (k - rest) * ld, ld);
   }
 }
 
 // Results for rows 0, apart, .. (S - 1) apart of y, each in N sums.
-template <int R, int N, int S>
+template <int R, int N, int S, bool asks>
 inline void dots(int64_t k, int64_t apart, int64_t ahead, const Few& f, const float* y, int64_t ld) {
   V sum[R][S][N];
 #pragma GCC unroll 8
@@ -127,7 +139,7 @@ inline void dots(int64_t k, int64_t apart, int64_t ahead, const Few& f, const fl
 #pragma GCC unroll 8
     for (int s = 0; s < S; ++s) {
       const V right = lanes.load(y + s * apart * ld + p);
-      if constexpr (S == 1) fetch(y + p + ahead);
+      if constexpr (asks) fetch(y + p + ahead);
 #pragma GCC unroll 8
       for (int i = 0; i < R; ++i) sum[i][s][n] = fma(left[i], right, sum[i][s][n]);
     }
@@ -147,20 +159,20 @@ inline void dots(int64_t k, int64_t apart, int64_t ahead, const Few& f, const fl
     }
 }
 
-// Results for `count` rows of y, in S runs side by side; of a single run what lies `ahead` elements further is asked for (0: nothing). With
-// several heads a row of y has k elements for each, which meet rows of x of their own.
+// Results for `count` rows of y, in S runs side by side; where registers hold the sums of one alone, what lies `ahead` elements further is asked for
+// (0: nothing). With several heads a row of y has k elements for each, which meet rows of x of their own.
 struct HeadSteps {
   int64_t count = 1, x = 0, out = 0, y = 0;
 };
-template <int R, int N>
-void skinny_dots(int64_t count, int64_t k, int64_t ahead, const Few& f, const float* y, int64_t ld, HeadSteps heads = {}) {
+template <int R, int N, int ahead>
+void skinny_dots(int64_t count, int64_t k, const Few& f, const float* y, int64_t ld, HeadSteps heads = {}) {
   constexpr int room = (W == 16 ? 16 : 8) / (R * N), S = room >= streams ? streams : room >= 2 ? 2 : 1;   // sums in registers
   const int64_t run = count / S;
   const auto at = [&](int64_t j, int64_t h) { return Few{f.x + h * heads.x, f.row, 1, f.out + h * heads.out + j, f.step}; };
   for (int64_t j = 0; j < run; ++j)
-    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, S>(k, run, ahead, at(j, h), y + j * ld + h * heads.y, ld);
+    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, S, S == 1 && ahead != 0>(k, run, ahead, at(j, h), y + j * ld + h * heads.y, ld);
   for (int64_t j = S * run; j < count; ++j)
-    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, 1>(k, 0, ahead, at(j, h), y + j * ld + h * heads.y, ld);
+    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, 1, ahead != 0>(k, 0, ahead, at(j, h), y + j * ld + h * heads.y, ld);
 }
 
 // C (few, l) = x y, or its transpose (l, few).
@@ -198,7 +210,7 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
       for (int64_t p = 0; p < s.k; ++p) gathered[i * s.k + p] = s.x[i * s.x_row + p * s.x_col];
     s.x = gathered, s.x_row = s.k, s.x_col = 1;
   }
-  constexpr int64_t ahead = 1024;                            // 4 KiB
+  constexpr int ahead = 1024;                            // 4 KiB
   constexpr int at_once = W == 16 ? 4 : 3, chains = 4;   // rows of x, and sums for each result: more would not fit the registers
   const int64_t step = round_up(s.length, 16);
   float* sums = scratch_skinny.get<float>(s.few * step);
@@ -210,7 +222,7 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
       const int64_t count = least(block, last - j);
       for (int64_t i = 0; i < s.few; i += at_once)
         with_count<at_once>(least(int64_t(at_once), s.few - i), [&](auto n) {
-          skinny_dots<n.value, chains>(count, s.k, ahead, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
+          skinny_dots<n.value, chains, ahead>(count, s.k, {s.x + i * s.x_row, s.x_row, 1, sums + i * step + j, step}, s.y.data + j * s.y.ld, s.y.ld);
         });
       write_skinny(s, out, sums, 1, step, j, count);
     }
@@ -218,7 +230,8 @@ inline void multiply_skinny_dots(Skinny s, const Output& out, bool parallel) {
 }
 
 inline void multiply_skinny_rows(const Skinny& s, const Output& out, bool parallel) {
-  const int64_t strips = pieces(s.length, skinny_sums / s.few), strip = round_up(pieces(s.length, strips), 16);
+  const int64_t longest = s.few == 1 ? skinny_sums / 2 : skinny_sums / s.few;   // columns: the sums of one row stay in L1
+  const int64_t strips = pieces(s.length, longest), strip = round_up(pieces(s.length, strips), 16);
   const int64_t size = s.length * s.k, most_slices = pieces(skinny_tasks, pieces(s.length, skinny_sums));
   int64_t wanted = size < 2 * skinny_block ? 1 : least(2, most_slices);   // few: their sums are read again, half of them from another core
   while (wanted < most_slices && size / wanted > skinny_slice) wanted = least(most_slices, 2 * wanted);

@@ -52,6 +52,7 @@ void long_convolution_gradient(const LongConvolution<T>& c, const LongConvolutio
   const FftPlan<T>& plan = *c.plan;
   const Blocks<T> blocks(c.batch, c.channels);
   const bool wants_k = g.dk || g.dskip;
+  if (!wants_k && !g.du) return;
   const int64_t runs = most(1, least(blocks.sets, pieces(8, most(blocks.bands, 1)))), run_length = pieces(blocks.sets, runs);
   const bool parallel = worth_threads(plan, blocks.bands * blocks.sets);
   const int64_t item = c.time * c.channels;

@@ -40,7 +40,7 @@ void check(const std::string& name, const Case& c) {
 }  // namespace
 
 TEST_CASE("attention of few queries: sizes around the edges of runs and vectors") {
-  for (const int64_t keys : {0, 2, 15, 16, 17, 63, 64, 65, 200, 1030})   // 64 keys of 128 columns are a run
+  for (const int64_t keys : {0, 2, 15, 16, 17, 33, 63, 64, 65, 200, 512, 513, 1030})   // two runs of up to 256 keys, then four
     for (const int64_t queries : {1, 3})
       for (const Mask mask : {Mask::causal, Mask::bidirectional})
         check(str(queries, " queries, ", keys, " keys"),
@@ -89,6 +89,34 @@ TEST_CASE("attention of few queries: large scores, and rows that see nothing") {
     const Tensor blind = attention({x}, {y}, {y}, {.heads = 2, .head_dim = 64, .mask = Mask::bidirectional, .lengths = {0}});
     CHECK(difference(blind, Array({1, 2, 128})) == 0);
   });
+}
+
+TEST_CASE("attention of few queries: a sequence has the bits that it has alone, whatever lies behind its end and beside it") {
+  constexpr int64_t batch = 4, keys = 300, heads = 4, kv_heads = 2, d = 20, kv_width = kv_heads * d;
+  const int64_t ends[batch] = {0, 5, 140, keys};
+  const Tensor rotary = rotary_table(2 * keys, 12);
+  int wrong = 0;
+  for (const int64_t queries : {1, 3})
+    for (const Mask mask : {Mask::bidirectional, Mask::prefix})
+      on_every_table([&](const std::string&) {
+        AttentionOptions o{.heads = heads, .kv_heads = kv_heads, .head_dim = d, .mask = mask};
+        if (queries == 3) o.rotary = rotary;
+        auto& of_each = mask == Mask::prefix ? o.prefix : o.lengths;
+        of_each.assign(ends, ends + batch);
+        const Tensor q = to_tensor(normal({batch, queries, heads * d})), clean = to_tensor(normal({batch, keys, 2 * kv_width}));
+        Tensor x = clean.clone();
+        for (int64_t b = 0; b < batch; ++b)
+          for (int64_t i = std::max(ends[b], mask == Mask::prefix ? queries : 0) * 2 * kv_width; i < keys * 2 * kv_width; ++i)
+            x.mutable_data()[b * keys * 2 * kv_width + i] = i % 2 ? not_a_number : infinity;
+        const Tensor together = attention({q}, {x}, {x, kv_width}, o);
+        for (int64_t b = 0; b < batch; ++b) {
+          of_each = {static_cast<int32_t>(ends[b])};
+          const auto part = [&](const Tensor& t) { return t.reshape({batch, t.dim(1) * t.cols()}).row_range(b, b + 1).reshape({1, t.dim(1), t.cols()}); };
+          const Tensor alone = attention({part(q)}, {part(clean)}, {part(clean), kv_width}, o);
+          wrong += !same_bits(alone, part(together));
+        }
+      });
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("attention from a cache: stored and turned keys give what plain ones give, whatever lies behind them") {

@@ -112,6 +112,7 @@ TEST_CASE("long_convolution: against the sum") {
   check_long_convolution(2, 4, 0, 2, true);
   check_long_convolution(2, 0, 3, 1, true);
   check_long_convolution(2, 1000, 3, 1000, true);
+  check_long_convolution(2, 4096, 1, 10, true);   // pieces within pieces, with vectors of eight as well
 }
 
 TEST_CASE("long_convolution: thousands of steps" * doctest::test_suite("slow")) {

@@ -299,7 +299,8 @@ TEST_CASE("gemm: a batch equals its products one by one, in bits") {
 }
 
 TEST_CASE("gemm: each of a few rows has the bits that it has alone") {   // texts generated together are those generated apart
-  const int64_t shapes[][2] = {{16, 5}, {64, 16}, {70, 64}, {300, 100}, {512, 128}, {9000, 40}, {384, 1536}, {20, 9000}, {5, 300}};   // n, k
+  const int64_t shapes[][2] = {{16, 5}, {64, 16}, {70, 64}, {300, 100}, {512, 128}, {9000, 40}, {384, 1536}, {20, 9000}, {5, 300}, {100, 1}, {80, 2}, {70, 3},
+                              {90, 7}, {130, 387}, {9, 5000}, {16, 3001}};   // n, k
   int wrong = 0;
   for (const auto& [n, k] : shapes)
     for (int layout = 0; layout < 4; ++layout)
@@ -317,8 +318,8 @@ TEST_CASE("gemm: each of a few rows has the bits that it has alone") {   // text
             return y;
           };
           Guarded all = product(0, 8);
-          for (const int64_t rows : {1, 2, 3, 5})
-            for (int64_t i = 0; i + rows <= 8; ++i)
+          for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7})
+            for (int64_t i = 0; i + rows <= 8; i += rows)
               wrong += std::memcmp(product(i, rows).data(), all.data() + i * n, static_cast<size_t>(rows * n) * sizeof(float)) != 0;
         }
   set_threads(default_threads());
