@@ -168,7 +168,7 @@ void pass(const FftPlan<T>& plan, int level, Point<T>* x, int64_t count) {
 
 // The first level of a forward transform takes its points from load(t), the last of a backward one hands them to store(t, z). Between there and
 // the butterflies they rest in L1, so that a signal is touched in runs of steps.
-constexpr int64_t steps = 8;
+constexpr int64_t steps = 16;
 template <class T, class Load>
 void enter(const FftPlan<T>& plan, Point<T>* x, Load load) {
   const int64_t m = plan.size[1], radix = plan.radix[0];
@@ -299,7 +299,7 @@ struct Lanes {
  private:
   // Steps that are lines apart are no stream that the processor would foresee: it would wait for each of them.
   void soon(const T* x) const {
-    if (channels * int64_t(sizeof(T)) >= 64) __builtin_prefetch(x + 32 * channels, 0, 2);
+    if (channels * int64_t(sizeof(T)) >= 64) __builtin_prefetch(x + 64 * channels);
   }
 
   Vector<T> part(const T* x, int64_t item_size, int64_t row, int64_t i) const {
