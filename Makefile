@@ -31,9 +31,9 @@ FUZZERS  := $(patsubst tests/fuzz/fuzz_%.cpp,%,$(wildcard tests/fuzz/*.cpp))
 FUZZ_SECONDS ?= 60
 obj       = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 LIB      := $(BUILD)/libqiudao.a
-TESTS    ?= $(BUILD)# where the objects of the tests are; one of them asks how the library was built
-TEST_OBJ  = $(patsubst %.cpp,$(TESTS)/%.o,$(filter-out $(ASKS),$(TEST_SRC))) $(call obj,$(ASKS))
+TESTS    ?= $(BUILD)# where the objects of the tests are, but for one that asks how the library was built
 ASKS     := tests/core/test_allocator.cpp
+TEST_OBJ := $(patsubst %.cpp,$(TESTS)/%.o,$(filter-out $(ASKS),$(TEST_SRC))) $(call obj,$(ASKS))
 
 .SECONDARY:   # objects are kept
 .PHONY: all deps demo test bench peers asan fuzz lib format lint layers clean help
@@ -67,7 +67,7 @@ test: all ## build and run all tests
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize=nonnull-attribute -fno-sanitize-recover=all# stb copies nothing to nowhere
 # Undefined behaviour is looked for where bytes and pointers are handled, in core/ and data/; the tests' own objects are those of `make test`:
-# each of the two would make the build half as long again.
+# otherwise the build would take twice as long.
 ASAN_ONLY := -fno-sanitize=undefined
 asan: $(call obj,$(TEST_SRC)) ## library and apps with address and undefined-behaviour sanitizers under the tests, without the slow ones
 	$(MAKE) BUILD=build/asan BIN=build/asan/bin TESTS=$(BUILD) CXXFLAGS="-O1 -g1 $(SANITIZE)" FLAGS_tests="$(ASAN_ONLY)" FLAGS_apps="$(ASAN_ONLY)" \

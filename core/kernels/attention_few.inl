@@ -3,7 +3,7 @@
 //   keys   [ K  V ]   a task: a run of keys       for each key/value head and the R queries that read it
 //          [ K  V ]   of one sequence,            s (R, run) = scale q . k + bias          dot products (skinny_dots)
 //          -------    all heads of a token        m = max s,  p = e^(s - m),  l = sum p
-//          [ K  V ]   before the next one         o (R, head_dim) = p V                    sums of rows (block_of_rows)
+//          [ K  V ]   before the next one         o (R, head_dim) = p V                    sums of rows (skinny_rows)
 //
 // The runs meet in order: M = max m,  L = sum of l e^(m - M),  y = sum of o e^(m - M) / L,  lse = M + log L.
 // Roof: memory, or L3 where a cache of keys and values fits it.
@@ -98,18 +98,9 @@ void attention_few(const Attention& a) {
       float *x = s + kv * s_head + r * step, *to = part_of(kv, r);
       to[width] = finish_scores(head, i, key, count, x);
       to[width + 1] = weigh(count, to[width], x);
-      clear(d, to);
     });
     with_count<skinny>(rows, [&](auto n) {
-      constexpr int64_t R = n.value, block = R == 1 ? 1 : 4;   // tokens of each stream at a time
-      const int64_t side = count / streams, rest = count - streams * side;
-      const auto add = [&](auto side_by_side, int64_t t, int64_t tokens) {
-        for (int64_t kv = 0; kv < a.kv_heads; ++kv)
-          block_of_rows<R, side_by_side.value>(d, tokens, side, 0, {s + kv * s_head + t, step, 1, part_of(kv, 0), runs * part},
-                                               v + t * a.v_row + kv * d, a.v_row);
-      };
-      for (int64_t t = 0; t < side; t += block) add(Constant<streams>{}, t, least(block, side - t));
-      if (rest > 0) add(Constant<1>{}, count - rest, rest);
+      skinny_rows<n.value>(d, count, {s, step, 1, part_of(0, 0), runs * part}, v, a.v_row, {a.kv_heads, s_head, rows * runs * part, d});
     });
   });
 

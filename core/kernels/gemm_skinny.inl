@@ -105,21 +105,34 @@ void block_of_rows(int64_t cols, int64_t count, int64_t apart, int64_t next, con
   add(Constant<0>{});
 }
 
+// With several heads a row of y has as many elements for each as one row without heads; they meet x of their own and have results of their own.
+struct HeadSteps {
+  int64_t count = 1, x = 0, out = 0, y = 0;
+
+  Few of(int64_t h, const Few& f) const { return {f.x + h * x, f.row, f.col, f.out + h * out, f.step}; }
+};
+
 // out = the sums over k rows of y: `streams` runs of them side by side, then what is left.
 template <int R>
-void skinny_rows(int64_t cols, int64_t k, const Few& f, const float* y, int64_t ld) {
-  for (int i = 0; i < R; ++i)
-    vectors(0, cols, [&](int64_t j, auto lanes) { lanes.store(f.out + i * f.step + j, zero()); });
-  const int64_t run = k / streams, rest = k - streams * run, block = least(skinny_sums / (skinny * streams), most(2, skinny_block / (streams * cols)));
+void skinny_rows(int64_t cols, int64_t k, const Few& f, const float* y, int64_t ld, HeadSteps heads = {}) {
+  for (int64_t h = 0; h < heads.count; ++h)
+    for (int i = 0; i < R; ++i)
+      vectors(0, cols, [&](int64_t j, auto lanes) { lanes.store(heads.of(h, f).out + i * f.step + j, zero()); });
+  const int64_t run = k / streams, rest = k - streams * run;
   const auto from = [&](int64_t p) { return Few{f.x + p * f.col, f.row, f.col, f.out, f.step}; };
-  if (R == 1 && cols > 4 * W) {
+  if (R == 1 && cols > 4 * W && heads.count == 1) {
     stream_rows<streams>(cols, run, run, f, y, ld);
     if (rest > 0) stream_rows<1>(cols, rest, 0, from(k - rest), y + (k - rest) * ld, ld);
-  } else {
-    for (int64_t p = 0; p < run; p += block)
-      block_of_rows<R, streams>(cols, least(block, run - p), run, p + block < run ? block * ld : 0, from(p), y + p * ld, ld);
-    if (rest > 0) block_of_rows<R, 1>(cols, rest, 0, 0, from(k - rest), y + (k - rest) * ld, ld);
+    return;
   }
+  const int64_t fits = least(skinny_sums / (skinny * streams), most(2, skinny_block / (streams * cols)));
+  const int64_t block = heads.count == 1 ? fits : R == 1 ? 1 : 4;   // of several heads each is short: row by row they are streams as well
+  const auto add = [&](auto side_by_side, int64_t p, int64_t count, int64_t next) {
+    for (int64_t h = 0; h < heads.count; ++h)
+      block_of_rows<R, side_by_side.value>(cols, count, run, next, heads.of(h, from(p)), y + p * ld + h * heads.y, ld);
+  };
+  for (int64_t p = 0; p < run; p += block) add(Constant<streams>{}, p, least(block, run - p), heads.count == 1 && p + block < run ? block * ld : 0);
+  if (rest > 0) add(Constant<1>{}, k - rest, rest, 0);
 }
 
 // Results for rows 0, apart, .. (S - 1) apart of y, each in N sums.
@@ -160,19 +173,16 @@ inline void dots(int64_t k, int64_t apart, int64_t ahead, const Few& f, const fl
 }
 
 // Results for `count` rows of y, in S runs side by side; where registers hold the sums of one alone, what lies `ahead` elements further is asked for
-// (0: nothing). With several heads a row of y has k elements for each, which meet rows of x of their own.
-struct HeadSteps {
-  int64_t count = 1, x = 0, out = 0, y = 0;
-};
+// (0: nothing).
 template <int R, int N, int ahead>
 void skinny_dots(int64_t count, int64_t k, const Few& f, const float* y, int64_t ld, HeadSteps heads = {}) {
   constexpr int room = (W == 16 ? 16 : 8) / (R * N), S = room >= streams ? streams : room >= 2 ? 2 : 1;   // sums in registers
   const int64_t run = count / S;
-  const auto at = [&](int64_t j, int64_t h) { return Few{f.x + h * heads.x, f.row, 1, f.out + h * heads.out + j, f.step}; };
+  const auto at = [&](int64_t j) { return Few{f.x, f.row, f.col, f.out + j, f.step}; };
   for (int64_t j = 0; j < run; ++j)
-    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, S, S == 1 && ahead != 0>(k, run, ahead, at(j, h), y + j * ld + h * heads.y, ld);
+    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, S, S == 1 && ahead != 0>(k, run, ahead, heads.of(h, at(j)), y + j * ld + h * heads.y, ld);
   for (int64_t j = S * run; j < count; ++j)
-    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, 1, ahead != 0>(k, 0, ahead, at(j, h), y + j * ld + h * heads.y, ld);
+    for (int64_t h = 0; h < heads.count; ++h) dots<R, N, 1, ahead != 0>(k, 0, ahead, heads.of(h, at(j)), y + j * ld + h * heads.y, ld);
 }
 
 // C (few, l) = x y, or its transpose (l, few).

@@ -319,7 +319,7 @@ TEST_CASE("gemm: each of a few rows has the bits that it has alone") {   // text
           };
           Guarded all = product(0, 8);
           for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7})
-            for (int64_t i = 0; i + rows <= 8; i += rows)
+            for (int64_t i = 0; i + rows <= 8; ++i)
               wrong += std::memcmp(product(i, rows).data(), all.data() + i * n, static_cast<size_t>(rows * n) * sizeof(float)) != 0;
         }
   set_threads(default_threads());
