@@ -2,8 +2,8 @@
 // C = A B is cut
 //
 //   by depth    into blocks of k whose products are added to C in order;
-//   in panels   of B, which are packed (gemm_pack.inl) once for all threads, as are the rows of a transposed A; what the tiles
-//               can read where it lies is not packed;
+//   in panels   of B, which each thread packs for itself (gemm_pack.inl) when it takes up the first task of one; the rows of a transposed
+//               A are packed once for all, as is a B so small that all of it stays near; what the tiles can read where it lies is not;
 //   in tasks    a panel wide and some rows tall, which the threads take in turn: both stay in the core's L2 (gemm_block.inl).
 //
 // Results leave through Output (gemm_out.inl). All cuts depend on the shape and the leading dimensions, so that the bits do not
@@ -12,7 +12,7 @@
 constexpr int64_t block_depth = 1024;        // deep, because each further block reads and writes C once more
 constexpr int64_t deepest_bf16 = 2 * block_depth;
 constexpr int64_t block_rows = 192;
-constexpr int64_t packed_elements = 1 << 20; // most of A or of B that is packed at a time: a part of L3
+constexpr int64_t packed_elements = 1 << 20; // most of A that is packed at a time: a part of L3
 constexpr int64_t alone_elements = 1 << 16;  // of A, which stays in L2 while panel after panel of B passes
 constexpr int64_t near_elements = 1 << 17;   // of B, which stays in L2 while row after row of A passes
 constexpr int64_t most_tasks = 64;           // for which rows are cut, so that no thread waits long at the end
@@ -22,83 +22,99 @@ constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes lon
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
 inline int64_t cost(int64_t m, int64_t n, int64_t k) { return m * n * k / (2 * W) + (m * k + k * n + m * n) / 4; }
 
+// The panel of B that a thread has packed for itself: its next tasks are mostly of the same one.
+struct OwnPanel : Scratch {
+  int64_t call = 0, first = 0;
+};
+thread_local OwnPanel own_panel;
+thread_local int64_t serial_calls = 0;
+int64_t shared_calls = 0;
+
 template <class A, class B>
 void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, const B& b, const Output& out, bool parallel) {
-  const bool alone = B::alone && (m <= block_rows || m * k <= alone_elements);   // each panel serves one task, which packs it for itself
+  const int64_t panels = pieces(n, panel_width);
+  const bool whole = panels > 1 && (m <= block_rows || m * k <= alone_elements);   // a task has all rows
   const int64_t depth_step = round_up(pieces(k, pieces(k, deepest)), W);
   const int64_t rows_step = A::packs ? round_up(packed_elements / depth_step, block_rows) : m;
-  const int64_t cols_step = B::packs ? round_up(packed_elements / depth_step, panel_width) : n;
-  for (int64_t j0 = 0; j0 < n; j0 += cols_step)
-    for (int64_t p0 = 0; p0 < k; p0 += depth_step)
-      for (int64_t i0 = 0; i0 < m; i0 += rows_step) {
-        const int64_t rows = least(rows_step, m - i0), cols = least(cols_step, n - j0), depth = least(depth_step, k - p0);
-        const int64_t panels = pieces(cols, panel_width);
-        const int64_t units = pieces(depth, unit);
-        const int64_t stride = units + 16;   // rows of A a power of two apart would share cache sets
-        float* packed_a = A::packs ? scratch_a.get<float>(rows * stride) : nullptr;
-        float* packed_b = B::packs && !alone ? scratch_b.get<float>(round_up(cols, W) * units) : nullptr;
+  for (int64_t p0 = 0; p0 < k; p0 += depth_step) {
+    const int64_t call = parallel ? __atomic_add_fetch(&shared_calls, 1, __ATOMIC_RELAXED) : --serial_calls;
+    for (int64_t i0 = 0; i0 < m; i0 += rows_step) {
+      const int64_t rows = least(rows_step, m - i0), depth = least(depth_step, k - p0);
+      const int64_t units = pieces(depth, unit);
+      const int64_t stride = units + 16;   // rows of A a power of two apart would share cache sets
+      const bool by_rows = units * n <= near_elements;
+      const bool share = B::packs && by_rows && !whole;
+      float* packed_a = A::packs ? scratch_a.get<float>(rows * stride) : nullptr;
+      float* packed_b = share ? scratch_b.get<float>(round_up(n, W) * units) : nullptr;
 
-        const bool pack_b = packed_b && i0 == 0;
-        if (packed_a || pack_b) {
-          constexpr int64_t shares = 16;   // each packs neighbouring parts
-          run_tasks(parallel, shares, [=](int64_t share) {
-            const auto from = [](int64_t s, int64_t size, int64_t unit) {
-              return least(size, pieces(size, unit) * s / shares * unit);
-            };
-            if constexpr (A::packs) {
-              if (A::turns && units >= shares * W) {   // its memory runs across the rows of A: parts of k are long runs of it
-                const int64_t u = from(share, units, W), p = u * unit, count = from(share + 1, units, W) * unit - p;
-                if (count > 0) a(i0, rows, p0 + p, least(count, depth - p), packed_a + u, stride);
-              } else {
-                const int64_t i = from(share, rows, W), count = from(share + 1, rows, W) - i;
-                if (count > 0) a(i0 + i, count, p0, depth, packed_a + i * stride, stride);
-              }
-            }
-            if constexpr (B::packs) {
-              const int64_t j = from(share, cols, panel_width), count = from(share + 1, cols, panel_width) - j;
-              if (pack_b && count > 0) b(p0, depth, j0 + j, count, packed_b + j * units);
-            }
-          });
-        }
-
-        const int64_t wanted = most(2, least(most_tasks, cost(rows, cols, depth) / task_cost));
-        int64_t tall = alone ? rows : least(block_rows, most(12, pieces(rows, pieces(wanted, panels))));
-        tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
-        const int64_t blocks = pieces(rows, tall);
-        const bool by_rows = units * cols <= near_elements;
-        run_tasks(parallel, blocks * panels, [=](int64_t task) {
-          const int64_t row = by_rows ? task / panels : task % blocks, panel = by_rows ? task % panels : task / blocks;
-          const int64_t i = row * tall, height = least(tall, rows - i);
-          const int64_t j = panel * panel_width, width = least(panel_width, cols - j);
-          Block t;
-          t.depth = units;
+      const bool pack_b = share && i0 == 0;
+      if (packed_a || pack_b) {
+        constexpr int64_t shares = 16;   // each packs neighbouring parts
+        run_tasks(parallel, shares, [=](int64_t share) {
+          const auto from = [](int64_t s, int64_t size, int64_t unit) {
+            return least(size, pieces(size, unit) * s / shares * unit);
+          };
           if constexpr (A::packs) {
-            t.a = packed_a + i * stride, t.a_row = stride, t.a_col = 1;
-          } else {
-            t.a = a.data + (i0 + i) * a.row + p0 * a.col, t.a_row = a.row, t.a_col = a.col;
+            if (A::turns && units >= shares * W) {   // its memory runs across the rows of A: parts of k are long runs of it
+              const int64_t u = from(share, units, W), p = u * unit, count = from(share + 1, units, W) * unit - p;
+              if (count > 0) a(i0, rows, p0 + p, least(count, depth - p), packed_a + u, stride);
+            } else {
+              const int64_t i = from(share, rows, W), count = from(share + 1, rows, W) - i;
+              if (count > 0) a(i0 + i, count, p0, depth, packed_a + i * stride, stride);
+            }
           }
           if constexpr (B::packs) {
-            t.b_row = round_up(width, W);
-            float* panel = alone ? scratch_b.get<float>(units * t.b_row) : packed_b + j * units;
-            if (alone) b(p0, depth, j0 + j, width, panel);
-            t.b = panel;
-          } else {
-            t.b = b.data + p0 * b.ld + j0 + j, t.b_row = b.ld;
-            if (!by_rows && panel + 1 < panels) {   // the tasks of a panel ask for the next one, each for its part
-              const int64_t first = units * row / blocks;
-              t.soon = t.b + panel_width + first * b.ld, t.soon_rows = units * (row + 1) / blocks - first;
-            }
+            const int64_t j = from(share, n, panel_width), count = from(share + 1, n, panel_width) - j;
+            if (pack_b && count > 0) b(p0, depth, j, count, packed_b + j * units);
           }
-          out.aim(t, i0 + i, height, j0 + j, p0 == 0);
-          strip(t, height, width, !B::packs && width % W != 0);
-          out.settle(t, i0 + i, height, j0 + j, width, p0 == 0, p0 + depth == k);
         });
       }
+
+      const int64_t wanted = most(2, least(most_tasks, cost(rows, n, depth) / task_cost));
+      int64_t tall = whole ? rows : least(block_rows, most(12, pieces(rows, pieces(wanted, panels))));
+      tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
+      const int64_t blocks = pieces(rows, tall);
+      run_tasks(parallel, blocks * panels, [=](int64_t task) {
+        const int64_t row = by_rows ? task / panels : task % blocks, panel = by_rows ? task % panels : task / blocks;
+        const int64_t i = row * tall, height = least(tall, rows - i);
+        const int64_t j = panel * panel_width, width = least(panel_width, n - j);
+        Block t;
+        t.depth = units;
+        if constexpr (A::packs) {
+          t.a = packed_a + i * stride, t.a_row = stride, t.a_col = 1;
+        } else {
+          t.a = a.data + (i0 + i) * a.row + p0 * a.col, t.a_row = a.row, t.a_col = a.col;
+        }
+        if constexpr (B::packs) {
+          t.b_row = round_up(width, W);
+          if (share) {
+            t.b = packed_b + j * units;
+          } else {
+            OwnPanel& mine = own_panel;
+            float* to = mine.get<float>(units * t.b_row);
+            if (mine.call != call || mine.first != j) b(p0, depth, j, width, to);
+            mine.call = call, mine.first = j;
+            t.b = to;
+          }
+        } else {
+          t.b = b.data + p0 * b.ld + j, t.b_row = b.ld;
+          if (!by_rows && panel + 1 < panels) {   // the tasks of a panel ask for the next one, each for its part
+            const int64_t first = units * row / blocks;
+            t.soon = t.b + panel_width + first * b.ld, t.soon_rows = units * (row + 1) / blocks - first;
+          }
+        }
+        out.aim(t, i0 + i, height, j, p0 == 0);
+        strip(t, height, width, !B::packs && width % W != 0);
+        out.settle(t, i0 + i, height, j, width, p0 == 0, p0 + depth == k);
+      });
+    }
+  }
 }
 
 #if defined(QD_BF16)
 // Both operands are packed, for packing is where they are rounded.
-inline void gemm_one(const Gemm& g, const Output& out, bool parallel) {
+inline void gemm_one(const Gemm& g, const Output& out, bool shared) {
+  const bool parallel = shared && cost(g.m, g.n, g.k) > 4 * parallel_cost;   // packing A is one loop more
   const auto with = [&](const auto& left) {
     if (g.b.transposed) return multiply(g.m, g.n, g.k, deepest_bf16, left, PackTransposedB{g.b.data, g.b.ld}, out, parallel);
     multiply(g.m, g.n, g.k, deepest_bf16, left, PackB{g.b.data, g.b.ld}, out, parallel);

@@ -5,7 +5,7 @@
 //   A (rows of depth):   to[i * stride + p] = A[i0 + i, p0 + p]; there is room for W values behind each row
 //   B (panels):          columns in panels of panel_width; in each, to[p * width + j] = B[p0 + p, j0 + j], where width is
 //                        panel_width or, in the last panel, what is left rounded up to whole vectors; there, columns beyond
-//                        `cols` are 0. `alone`: a single panel is packed as fast as many together
+//                        `cols` are 0
 
 constexpr int64_t panel_width = max_vectors * W;
 
@@ -73,32 +73,34 @@ struct PackTransposedA {
 
 // B read where it lies.
 struct DirectB {
-  static constexpr bool packs = false, alone = false;
+  static constexpr bool packs = false;
   const float* data;
   int64_t ld;
 };
 
-// B as it lies, cut into panels: a few rows at a time, so that reading and writing are both long runs.
+// B as it lies, cut into panels. The rows of a panel are no stream that a processor foresees: they are asked for some steps ahead.
 struct PackB {
-  static constexpr bool packs = true, alone = false;
+  static constexpr bool packs = true;
   const float* data;
   int64_t ld;
   void operator()(int64_t p0, int64_t depth, int64_t j0, int64_t cols, float* to) const {
-    constexpr int64_t run = 8;
-    for (int64_t p = 0; p < depth; p += run)
-      for (int64_t j = 0; j < cols; j += panel_width) {
-        const int64_t width = least(panel_width, round_up(cols - j, W));
-        for (int64_t q = p; q < least(p + run, depth); ++q) {
-          const float* from = data + (p0 + q) * ld + j0 + j;
-          for (int64_t v = 0; v < width; v += W) store(to + j * depth + q * width + v, load_some(from + v, cols - j - v));
+    constexpr int64_t ahead = 8;
+    for (int64_t j = 0; j < cols; j += panel_width) {
+      const int64_t width = least(panel_width, round_up(cols - j, W));
+      for (int64_t p = 0; p < depth; ++p) {
+        const float* from = data + (p0 + p) * ld + j0 + j;
+        for (int64_t v = 0; v < width; v += W) {
+          __builtin_prefetch(from + ahead * ld + v);
+          store(to + j * depth + p * width + v, load_some(from + v, cols - j - v));
         }
       }
+    }
   }
 };
 
 // B stored transposed: every column is contiguous.
 struct PackTransposedB {
-  static constexpr bool packs = true, alone = true;
+  static constexpr bool packs = true;
   const float* data;
   int64_t ld;
   void operator()(int64_t p0, int64_t depth, int64_t j0, int64_t cols, float* to) const {

@@ -29,7 +29,11 @@ struct PackA {
   void operator()(int64_t i0, int64_t rows, int64_t p0, int64_t depth, float* to, int64_t stride) const {
     for (int64_t i = 0; i < rows; ++i) {
       const float* from = data + (i0 + i) * ld + p0;
-      for (int64_t p = 0; p < depth; p += 2 * W) store(to + i * stride + p / 2, round_run(from + p, depth - p));
+      for (int64_t p = 0; p < depth; p += 2 * W) {
+        __builtin_prefetch(from + ld + p);   // the row that comes next
+        __builtin_prefetch(from + ld + p + W);
+        store(to + i * stride + p / 2, round_run(from + p, depth - p));
+      }
     }
   }
 };
@@ -56,30 +60,32 @@ struct PackTransposedA {
   }
 };
 
-// B as it lies: its rows two by two.
+// B as it lies: its rows two by two, asked for some steps ahead as in f32.
 struct PackB {
-  static constexpr bool packs = true, alone = false;
+  static constexpr bool packs = true;
   const float* data;
   int64_t ld;
   void operator()(int64_t p0, int64_t depth, int64_t j0, int64_t cols, float* to) const {
+    constexpr int64_t ahead = 8;
     const int64_t units = pieces(depth, 2);
-    constexpr int64_t run = 4;   // units
-    for (int64_t u = 0; u < units; u += run)
-      for (int64_t j = 0; j < cols; j += panel_width) {
-        const int64_t width = least(panel_width, round_up(cols - j, W));
-        for (int64_t q = u; q < least(u + run, units); ++q) {
-          const float* from = data + (p0 + 2 * q) * ld + j0 + j;
-          for (int64_t v = 0; v < width; v += W)
-            store(to + j * units + q * width + v,
-                  round_pairs(load_some(from + v, cols - j - v), 2 * q + 1 < depth ? load_some(from + ld + v, cols - j - v) : zero()));
+    for (int64_t j = 0; j < cols; j += panel_width) {
+      const int64_t width = least(panel_width, round_up(cols - j, W));
+      for (int64_t u = 0; u < units; ++u) {
+        const float* from = data + (p0 + 2 * u) * ld + j0 + j;
+        for (int64_t v = 0; v < width; v += W) {
+          __builtin_prefetch(from + ahead * ld + v);
+          __builtin_prefetch(from + (ahead + 1) * ld + v);
+          store(to + j * units + u * width + v,
+                round_pairs(load_some(from + v, cols - j - v), 2 * u + 1 < depth ? load_some(from + ld + v, cols - j - v) : zero()));
         }
       }
+    }
   }
 };
 
 // B stored transposed: every column is contiguous, and so are its pairs.
 struct PackTransposedB {
-  static constexpr bool packs = true, alone = true;
+  static constexpr bool packs = true;
   const float* data;
   int64_t ld;
   void operator()(int64_t p0, int64_t depth, int64_t j0, int64_t cols, float* to) const {
@@ -90,6 +96,11 @@ struct PackTransposedB {
         for (int64_t u = 0; u < units; u += W) {
           const float* from = data + (j0 + j + v) * ld + p0 + 2 * u;
           V x[W];
+#pragma GCC unroll 16
+          for (int c = W; c < 2 * W; ++c) {   // columns that come next
+            __builtin_prefetch(from + c * ld);
+            __builtin_prefetch(from + c * ld + W);
+          }
 #pragma GCC unroll 16
           for (int c = 0; c < W; ++c) x[c] = j + v + c < cols ? round_run(from + c * ld, depth - 2 * u) : zero();
           transpose_square(x);
