@@ -51,7 +51,7 @@ inline constexpr Group groups[] = {
 Tensor noise(const Shape& shape);                    // uniform in [-0.5, 0.5), the same each time
 Tensor random_ids(const Shape& shape, int64_t below);   // i32
 
-// The roofs, on all threads, the best of their calls (rows are medians): multiply-adds in registers in the precision of products, and y += a x over two
+// The roofs, on all threads, the best of their calls: multiply-adds in registers in the precision of products, and y += a x over two
 // arrays of 128 MiB, far beyond the caches, where 12 bytes an element are read or written.
 struct Roofs {
   double peak = 0, bandwidth = 0;                    // GFLOP/s, GB/s
@@ -60,6 +60,7 @@ Roofs measure_roofs(bool quick);
 
 struct Measured {
   double seconds = 0;                                // median of the calls
+  double peak = 0;                                   // of a row with operations: GFLOP/s of multiply-adds between its calls, median
   double peak_mib = 0, rss_mib = 0;                  // of a model row: handed out at once by the allocator; of the whole process
 };
 Measured measure(const Row& row, bool quick);

@@ -31,6 +31,36 @@ void forget_peak() {
   std::ofstream("/proc/self/clear_refs") << 5;   // proc(5): resets the high-water mark
 }
 
+// GFLOP/s of multiply-adds in registers, on all threads, in the precision of products.
+double multiply_add_rate(int64_t steps) {
+  const bool bf16 = multiplies_bf16();
+  const auto multiply_adds = bf16 ? bf16_products()->multiply_adds : kernels().multiply_adds;
+  const double start = now();
+  parallel_tasks(threads(), [=](int64_t) { multiply_adds(steps); });
+  return (bf16 ? 48.0 : 24.0) * static_cast<double>(steps * kernels().lanes * threads()) / (now() - start) / 1e9;
+}
+
+// The peak in the very seconds of a row, in calls about as long as the row's: processors change their frequency by a tenth from one moment
+// to the next, and others get their turn on them.
+class PeakMeter {
+ public:
+  void operator()(double seconds) {
+    if (now() < next_) return;
+    constexpr double cycles = 6, hertz = 4e9;   // of a step
+    multiply_add_rate(20'000);                  // wakes the other threads
+    rates_.push_back(multiply_add_rate(static_cast<int64_t>(std::clamp(seconds, 1e-4, 3e-3) * hertz / cycles)));
+    next_ = now() + 0.01;
+  }
+  double median() {
+    std::sort(rates_.begin(), rates_.end());
+    return rates_.empty() ? 0 : bench::median(rates_);
+  }
+
+ private:
+  std::vector<double> rates_;
+  double next_ = 0;
+};
+
 }  // namespace
 
 Row arithmetic(const std::string& name, double operations, Prepare prepare, bool slow) {
@@ -61,13 +91,10 @@ Tensor random_ids(const Shape& shape, int64_t below) {
 
 Roofs measure_roofs(bool quick) {
   const ProfiledOp scope("bench: roofs");
-  constexpr int64_t steps = 2'000'000, n = 32 << 20;
+  constexpr int64_t n = 32 << 20;
   const double budget = quick ? 0.1 : 0.5;
   Roofs roofs;
-  const bool bf16 = multiplies_bf16();
-  const auto multiply_adds = bf16 ? bf16_products()->multiply_adds : kernels().multiply_adds;
-  const double t = seconds_of([&] { parallel_tasks(threads(), [&](int64_t) { multiply_adds(steps); }); }, budget).front();
-  roofs.peak = (bf16 ? 48.0 : 24.0) * steps * kernels().lanes * threads() / t / 1e9;
+  for (const double start = now(); now() - start < budget;) roofs.peak = std::max(roofs.peak, multiply_add_rate(2'000'000));
   Tensor x = empty({n}), y = empty({n});
   kernels().fill(n, 1, x.mutable_data());
   kernels().fill(n, 1, y.mutable_data());
@@ -81,8 +108,10 @@ Measured measure(const Row& row, bool quick) {
   if (row.model) forget_peak();
   const auto work = row.prepare();
   const double budget = row.model ? 4 : 0.4;
-  const std::vector<double> times = seconds_of(work, quick ? budget / 8 : budget);
-  Measured m{.seconds = median(times)};
+  PeakMeter peak;
+  const auto between = row.operations > 0 ? std::function<void(double)>(std::ref(peak)) : nullptr;
+  const std::vector<double> times = seconds_of(work, quick ? budget / 8 : budget, between);
+  Measured m{.seconds = median(times), .peak = peak.median()};
   if (row.model) m.peak_mib = static_cast<double>(memory_use().peak) / (1 << 20), m.rss_mib = peak_rss_mib();
   return m;
 }

@@ -35,6 +35,7 @@ GEMMS = [
     "gemm batch 48 NN attention pv 256x64x256", "gemm NN one row 1x1536x384", "gemm NT one row 1x8192x384",
 ]
 
+SQUARE = "gemm NN 1024^3"                       # whose share of the peak is told as well
 SMALL = ["gemm NN 64^3", "gemm NT attention qk 256x256x64", "gemm NN attention pv 256x64x256"] + [g for g in GEMMS if " batch " in g]
 LARGE = GEMMS[2:11]                             # from 512^3 up: where rounding to bf16 should pay
 GEMM_TARGETS = {name: 1.2 for name in SMALL}    # of the others: 0.85, and 0.95 on average
@@ -228,13 +229,15 @@ def result_line(text, peer, ours, theirs, unit, target, problem, larger_is_bette
 
 def compare_gemms(sides, rounds, names, precision, library):
     """Rows of products. `library`: the one peer; empty: the better of them. The last row is the geometric mean of all."""
-    ours, theirs, problem = {name: [] for name in names}, {name: {} for name in names}, ""
+    ours, theirs, peaks, problem = {name: [] for name in names}, {name: {} for name in names}, [], ""
     label = "gemm" if precision == "f32" else f"gemm-{precision}"
     for number in range(rounds):
         note(f"{label}: round {number + 1} of {rounds}")
         mine, why = attempt(sides.bench, names, precision)
         for name in names if mine else []:
             ours[name].append(mine[name]["rate"])
+            if name == SQUARE:
+                peaks.append(mine[name]["peak_gflops"])
         other, why_not = attempt(sides.gemm)
         for name in names if other else []:
             for peer, rate in other[name].items():
@@ -249,6 +252,8 @@ def compare_gemms(sides, rounds, names, precision, library):
         if ours[name] and rates:
             ratios.append(statistics.median(ours[name]) / statistics.median(rates))
         result_line(name + end, best, ours[name], rates, "GFLOP/s", GEMM_TARGETS.get(name, 0.85) if precision == "f32" else 1.7, problem)
+    if library and precision == "f32" and ours[SQUARE]:
+        result_line(SQUARE, "multiply-adds in registers, in turn", ours[SQUARE], peaks, "GFLOP/s", 0.9, problem)
     if ratios:
         line(f"the {len(ratios)} products above{end}: geometric mean", library or "the better", "", "", f"{statistics.geometric_mean(ratios):.2f}", "")
 
