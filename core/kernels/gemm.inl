@@ -14,7 +14,7 @@ constexpr int64_t deepest_bf16 = 2 * block_depth;
 constexpr int64_t block_rows = 192;
 constexpr int64_t packed_elements = 1 << 20; // most of A that is packed at a time: a part of L3
 constexpr int64_t alone_elements = 1 << 16;  // of A, which stays in L2 while panel after panel of B passes
-constexpr int64_t near_elements = 1 << 17;   // of B, which stays in L2 while row after row of A passes
+constexpr int64_t near_elements = 1 << 16;   // of B, which stays in L2 while row after row of A passes
 constexpr int64_t most_tasks = 64;           // for which rows are cut, so that no thread waits long at the end
 constexpr int64_t task_cost = 5 * 1024;      // cycles, in f32; rows are not cut further: handing out less takes longer than it balances
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
@@ -43,7 +43,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
       const int64_t units = pieces(depth, unit);
       const int64_t stride = units + 16;   // rows of A a power of two apart would share cache sets
       const bool by_rows = units * n <= near_elements;
-      const bool share = B::packs && by_rows && !whole;
+      const bool share = B::packs && by_rows && !whole && panels > 1;
       float* packed_a = A::packs ? scratch_a.get<float>(rows * stride) : nullptr;
       float* packed_b = share ? scratch_b.get<float>(round_up(n, W) * units) : nullptr;
 
