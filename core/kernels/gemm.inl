@@ -6,8 +6,8 @@
 //               A are packed once for all, as is a B so small that all of it stays near; what the tiles can read where it lies is not;
 //   in tasks    a panel wide and some rows tall, which the threads take in turn: both stay in the core's L2 (gemm_block.inl).
 //
-// Results leave through Output (gemm_out.inl). All cuts depend on the shape and the leading dimensions, so that the bits do not
-// depend on the number of threads.
+// Results leave through Output (gemm_out.inl). Cuts in depth depend on the shape and the leading dimensions, so that the bits do not
+// depend on the number of threads; in which tile an element lies makes no difference to it.
 
 constexpr int64_t block_depth = 1024;        // deep, because each further block reads and writes C once more
 constexpr int64_t deepest_bf16 = 2 * block_depth;
@@ -16,7 +16,8 @@ constexpr int64_t packed_elements = 1 << 20; // most of A that is packed at a ti
 constexpr int64_t alone_elements = 1 << 16;  // of A, which stays in L2 while panel after panel of B passes
 constexpr int64_t near_elements = 1 << 16;   // of B, which stays in L2 while row after row of A passes
 constexpr int64_t most_tasks = 64;           // for which rows are cut, so that no thread waits long at the end
-constexpr int64_t task_cost = 5 * 1024;      // cycles, in f32; rows are not cut further: handing out less takes longer than it balances
+constexpr int64_t task_cost = 32 * 1024;     // cycles, in f32; rows are cut further only for threads that would have nothing: who helps another at
+                                             // the end takes lines of C from its caches, which for short tasks costs more than it balances
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
@@ -70,7 +71,8 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
         });
       }
 
-      const int64_t wanted = most(2, least(most_tasks, cost(rows, n, depth) / task_cost));
+      const int64_t work = cost(rows, n, depth);
+      const int64_t wanted = most(least(threads(), pieces(work, parallel_cost)), least(most_tasks, work / task_cost));
       int64_t tall = whole ? rows : least(block_rows, most(12, pieces(rows, pieces(wanted, panels))));
       tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
       const int64_t blocks = pieces(rows, tall);
