@@ -45,7 +45,7 @@ Tensor irfft(const Tensor& x, int64_t n) {
   });
 }
 
-// Keeps u, k and skip: computing their spectra again costs as much as moving those through memory twice, and no memory.
+// Keeps u, whose spectrum would be four times as large, and the spectrum of k, which is a batch times smaller than that.
 Tensor long_convolution(const Tensor& u, const Tensor& k, const Tensor& skip) {
   QD_CHECK(u.rank() == 3, "long_convolution", str("expected a signal (B, T, C), got ", u.shape().str()));
   const int64_t batch = u.dim(0), time = u.dim(1), channels = u.cols();
@@ -54,12 +54,15 @@ Tensor long_convolution(const Tensor& u, const Tensor& k, const Tensor& skip) {
   QD_CHECK(!skip.defined() || skip.shape() == Shape({channels}), "long_convolution", str("expected a skip (", channels, "), got ", skip.shape().str()));
   Tensor y = empty_like(u);
   const auto& plan = fft_plan<float>(fft_size(time + k.dim(0) - 1));
-  const kernel::LongConvolution<float> call{&plan, batch, time, channels, k.dim(0), u.data(), k.data(), data_of(skip),
-                                            y.mutable_data()};
+  const int lanes = kernels().lanes;
+  Tensor spectrum = empty({(channels + lanes - 1) / lanes * lanes, plan.n, 2});   // in the order of the kernels
+  const kernel::LongConvolution<float> call{&plan, batch, time, channels, k.dim(0), u.data(), k.data(), data_of(skip), y.mutable_data(),
+                                            spectrum.mutable_data()};
   kernels().spectral.long_convolution(call);
-  return record("long_convolution", y, {u, k, skip}, [call, u = Saved(u), k = Saved(k), skip = Saved(skip)](const Tensor& dy, Sink& to) {
+  return record("long_convolution", y, {u, k, skip}, [call, lanes, u = Saved(u), spectrum](const Tensor& dy, Sink& to) {
+    QD_CHECK(kernels().lanes == lanes, "long_convolution", str("expected vectors of ", lanes, " numbers as in the forward pass, got ", kernels().lanes));
     kernel::LongConvolution<float> again = call;
-    again.u = u->data(), again.k = k->data(), again.skip = data_of(*skip);
+    again.u = u->data();
     const Destination du = wanted(to, 0), dk = wanted(to, 1), dskip = wanted(to, 2);
     kernels().spectral.long_convolution_gradient(again, {dy.data(), du.data, du.add, dk.data, dk.add, dskip.data, dskip.add});
   });

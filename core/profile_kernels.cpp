@@ -97,7 +97,7 @@ void time_transforms(Kernels& table) {
   time<part, &S::long_convolution_gradient>(
       table, "long_convolution_gradient", [](const kernel::LongConvolution<T>& c, const kernel::LongConvolutionGradient<T>& g) {
         const bool k = g.dk || g.dskip;
-        const int64_t signals = 1 + (g.du ? 1 : 0) + (k ? 1 : 0), kernels = (g.du ? 1 : 0) + (k ? 1 : 0);
+        const int64_t signals = 1 + (g.du ? 1 : 0) + (k ? 1 : 0), kernels = k ? 1 : 0;
         return transforming(*c.plan, (signals * c.batch + kernels) * c.channels, (signals * c.batch * c.time + kernels * c.taps) * c.channels,
                             {c.batch, c.time, c.channels, c.taps});
       });

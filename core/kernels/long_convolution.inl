@@ -21,16 +21,19 @@ void kernel_spectrum(const LongConvolution<T>& c, const Lanes<T>& lanes, Point<T
   });
 }
 
+// K of a band, as it lies in c.spectrum.
+template <class T>
+inline Point<T>* kernel_of(const LongConvolution<T>& c, int64_t band) { return reinterpret_cast<Point<T>*>(c.spectrum) + band * c.plan->n; }
+
 template <class T>
 void long_convolution(const LongConvolution<T>& c) {
   const FftPlan<T>& plan = *c.plan;
   const Blocks<T> blocks(c.batch, c.channels);
   const bool parallel = worth_threads(plan, blocks.bands * blocks.sets);
-  const Points<T> spectra(blocks.bands * plan.n);
-  run_tasks(parallel, blocks.bands, [&](int64_t band) { kernel_spectrum(c, blocks.lanes(band, 0), spectra + band * plan.n); });
+  run_tasks(parallel, blocks.bands, [&](int64_t band) { kernel_spectrum(c, blocks.lanes(band, 0), kernel_of(c, band)); });
   run_tasks(parallel, blocks.bands * blocks.sets, [&](int64_t task) {
     const Lanes<T> lanes = blocks.lanes(task / blocks.sets, task % blocks.sets);
-    const Point<T>* k = spectra + task / blocks.sets * plan.n;
+    const Point<T>* k = kernel_of(c, task / blocks.sets);
     const int64_t item = c.time * c.channels;
     const Points<T> memory(plan.n);
     Point<T>* const x = memory;
@@ -56,11 +59,10 @@ void long_convolution_gradient(const LongConvolution<T>& c, const LongConvolutio
   const int64_t runs = most(1, least(blocks.sets, pieces(8, most(blocks.bands, 1)))), run_length = pieces(blocks.sets, runs);
   const bool parallel = worth_threads(plan, blocks.bands * blocks.sets);
   const int64_t item = c.time * c.channels;
-  const Points<T> spectra(g.du ? blocks.bands * plan.n : 0), sums(wants_k ? blocks.bands * runs * plan.n : 0);
-  if (g.du) run_tasks(parallel, blocks.bands, [&](int64_t band) { kernel_spectrum(c, blocks.lanes(band, 0), spectra + band * plan.n); });
+  const Points<T> sums(wants_k ? blocks.bands * runs * plan.n : 0);
   run_tasks(parallel, blocks.bands * runs, [&](int64_t task) {
     const int64_t band = task / runs, first = task % runs * run_length;
-    const Point<T>* k = spectra + band * plan.n;
+    const Point<T>* k = kernel_of(c, band);
     Point<T>* sum = sums + task * plan.n;
     const Points<T> memory_of_x(wants_k ? plan.n : 0), memory_of_dx(plan.n);
     Point<T> *const x = memory_of_x, *const dx = memory_of_dx;

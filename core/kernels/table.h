@@ -186,8 +186,10 @@ struct LongConvolution {
   int64_t batch, time, channels, taps;     // 1 <= taps <= time
   const T* u;                              // (batch, time, channels)
   const T* k;                              // (taps, channels)
-  const T* skip = nullptr;                 // (channels) or null
+  const T* skip;                           // (channels) or null
   T* y;                                    // (batch, time, channels)
+  T* spectrum;                             // of k and skip, made on the way to y, needed by the gradient: 2 n numbers for each channel, of which
+                                           // there are whole vectors (f64: of one)
 };
 template <class T>
 struct LongConvolutionGradient {

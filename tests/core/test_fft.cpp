@@ -182,8 +182,10 @@ TEST_CASE("fft: the f64 kernels") {
       CAPTURE(table);
       const auto& f64 = kernels().spectral_f64;
       std::vector<double> out(y.values.size());
-      const kernel::LongConvolution<double> call{&fft_plan<double>(fft_size(c.time + c.taps - 1)), c.batch, c.time, c.channels, c.taps,
-                                                 x[0].values.data(), x[1].values.data(), x[2].values.data(), out.data()};
+      const auto& padded = fft_plan<double>(fft_size(c.time + c.taps - 1));
+      std::vector<double> spectrum_of_k(static_cast<size_t>(2 * padded.n * c.channels));
+      const kernel::LongConvolution<double> call{&padded, c.batch, c.time, c.channels, c.taps, x[0].values.data(), x[1].values.data(),
+                                                 x[2].values.data(), out.data(), spectrum_of_k.data()};
       f64.long_convolution(call);
       CHECK(difference(out, y.values) < 1e-14);
       std::vector<double> gradients[3];
