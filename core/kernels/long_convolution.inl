@@ -97,10 +97,12 @@ void long_convolution_gradient(const LongConvolution<T>& c, const LongConvolutio
   const Vector<T> scale = spread(T(1) / T(plan.n));
   run_tasks(parallel, blocks.bands, [&](int64_t band) {
     const Lanes<T> lanes = blocks.lanes(band, 0);
-    Point<T>* total = sums + band * runs * plan.n;
-    for (int64_t run = 1; run < runs; ++run)
-      for (int64_t p = 0; p < plan.n; ++p) total[p] = total[p] + total[run * plan.n + p];
-    signal(plan, total, [&](int64_t t, const Point<T>& z) {
+    Point<T>* const total = sums + band * runs * plan.n;
+    pieces_of<false, true>(plan, {total}, [&](int64_t begin, int64_t end) {
+      for (int64_t run = 1; run < runs; ++run)
+        for (int64_t p = begin; p < end; ++p) soon(total + run * plan.n + p), total[p] = total[p] + total[run * plan.n + p];
+    });
+    leave(plan, total, [&](int64_t t, const Point<T>& z) {
       if (t >= c.taps) return;
       if (g.dk) lanes.put_sum(g.dk, t, scale * z.re, g.add_dk);
       if (g.dskip && t == 0) lanes.put_sum(g.dskip, 0, scale * z.re, g.add_dskip);
