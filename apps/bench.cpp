@@ -1,4 +1,5 @@
 // How fast the kernels and training steps are, beside the roofs that are measured in the same run.   bin/bench gemm --threads 1
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -42,18 +43,18 @@ int run(const BenchOptions& o, const bench::Rows& all) {
   nlohmann::ordered_json result = {{"instruction_set", kernels().name}, {"threads", threads()}, {"precision", precision}, {"peak_gflops", roofs.peak},
                                    {"bandwidth_gbs", roofs.bandwidth}, {"rows", nlohmann::ordered_json::array()}};
   if (!o.json) {
-    print(str("instruction set ", kernels().name, ", threads ", threads(), "; per cent of multiply-adds between the calls of a row, or of the bandwidth\n"));
+    print(str("instruction set ", kernels().name, ", threads ", threads(), "; per cent of multiply-adds (models: or sweeps) between a row's calls, else of the bandwidth\n"));
     print(line("peak of multiply-adds, " + precision, roofs.peak, "GFLOP/s", 0, {}));
     print(line("memory, y += a x", roofs.bandwidth, "GB/s", 0, {}));
   }
   for (const bench::Row* row : rows) {
     const bench::Measured m = bench::measure(*row, o.quick);
     const double rate = row->amount / m.seconds;
-    const double share = row->operations > 0 ? row->operations / m.seconds / 1e9 / m.peak : row->bytes / m.seconds / 1e9 / roofs.bandwidth;
+    const double share = std::max(row->operations, row->bytes) / m.seconds / 1e9 / (m.roof > 0 ? m.roof : roofs.bandwidth);
     if (!o.json) print(line(row->name, rate, row->unit, share, m));
     nlohmann::ordered_json entry = {{"name", row->name}, {"rate", rate}, {"unit", row->unit}, {"seconds", m.seconds}};
     if (share > 0) entry["share"] = share, entry["share_of"] = row->operations > 0 ? "peak" : "bandwidth";
-    if (m.peak > 0) entry["peak_gflops"] = m.peak;
+    if (m.roof > 0) entry[row->operations > 0 ? "peak_gflops" : "bandwidth_gbs"] = m.roof;
     if (row->model) entry["peak_mib"] = m.peak_mib, entry["process_mib"] = m.rss_mib;
     result["rows"].push_back(std::move(entry));
   }

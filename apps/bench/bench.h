@@ -60,7 +60,8 @@ Roofs measure_roofs(bool quick);
 
 struct Measured {
   double seconds = 0;                                // median of the calls
-  double peak = 0;                                   // of a row with operations: GFLOP/s of multiply-adds between its calls, median
+  double roof = 0;                                   // between them, median: GFLOP/s of multiply-adds where a row has operations, GB/s for a model that
+                                                     // has bytes; 0 for other rows
   double peak_mib = 0, rss_mib = 0;                  // of a model row: handed out at once by the allocator; of the whole process
 };
 Measured measure(const Row& row, bool quick);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "apps/bench/bench.h"
@@ -40,15 +41,35 @@ double multiply_add_rate(int64_t steps) {
   return (bf16 ? 48.0 : 24.0) * static_cast<double>(steps * kernels().lanes * threads()) / (now() - start) / 1e9;
 }
 
-// The peak in the very seconds of a row, in calls about as long as the row's: processors change their frequency by a tenth from one moment
-// to the next, and others get their turn on them.
-class PeakMeter {
+// The same in a call about as long as one of `seconds`.
+double multiply_add_rate_beside(double seconds) {
+  constexpr double cycles = 6, hertz = 4e9;   // of a step
+  multiply_add_rate(20'000);                  // wakes the other threads
+  return multiply_add_rate(static_cast<int64_t>(std::clamp(seconds, 1e-4, 3e-3) * hertz / cycles));
+}
+
+// GB/s of y += a x over two arrays of 128 MiB, far beyond the caches: 12 bytes an element are read or written.
+class Sweep {
  public:
+  static constexpr int64_t n = 32 << 20;
+  double operator()() {
+    const double start = now();
+    kernels().scale_add(n, 0.5f, x_.data(), y_.data());
+    return 12.0 * n / (now() - start) / 1e9;
+  }
+
+ private:
+  LargeVector<float> x_ = LargeVector<float>(n, 1.0f), y_ = x_;
+};
+
+// A roof in the very seconds of a row, since processors change their frequency by a tenth from one moment to the next, others get their turn on
+// them, and memory is shared with everyone: measured between calls, at most every 10 ms.
+class RoofMeter {
+ public:
+  explicit RoofMeter(std::function<double(double seconds)> rate) : rate_(std::move(rate)) {}
   void operator()(double seconds) {
-    if (now() < next_) return;
-    constexpr double cycles = 6, hertz = 4e9;   // of a step
-    multiply_add_rate(20'000);                  // wakes the other threads
-    rates_.push_back(multiply_add_rate(static_cast<int64_t>(std::clamp(seconds, 1e-4, 3e-3) * hertz / cycles)));
+    if (!rate_ || now() < next_) return;
+    rates_.push_back(rate_(seconds));
     next_ = now() + 0.01;
   }
   double median() {
@@ -57,6 +78,7 @@ class PeakMeter {
   }
 
  private:
+  std::function<double(double seconds)> rate_;
   std::vector<double> rates_;
   double next_ = 0;
 };
@@ -91,16 +113,13 @@ Tensor random_ids(const Shape& shape, int64_t below) {
 
 Roofs measure_roofs(bool quick) {
   const ProfiledOp scope("bench: roofs");
-  constexpr int64_t n = 32 << 20;
   const double budget = quick ? 0.1 : 0.5;
-  Roofs roofs;
-  for (const double start = now(); now() - start < budget;) roofs.peak = std::max(roofs.peak, multiply_add_rate(2'000'000));
-  Tensor x = empty({n}), y = empty({n});
-  kernels().fill(n, 1, x.mutable_data());
-  kernels().fill(n, 1, y.mutable_data());
-  float* to = y.mutable_data();
-  roofs.bandwidth = 12.0 * n / seconds_of([&] { kernels().scale_add(n, 0.5f, x.data(), to); }, budget).front() / 1e9;
-  return roofs;
+  const auto best = [=](auto rate) {
+    double out = rate();
+    for (const double start = now(); now() - start < budget;) out = std::max(out, rate());
+    return out;
+  };
+  return {.peak = best([] { return multiply_add_rate(2'000'000); }), .bandwidth = best(Sweep())};
 }
 
 Measured measure(const Row& row, bool quick) {
@@ -108,11 +127,19 @@ Measured measure(const Row& row, bool quick) {
   if (row.model) forget_peak();
   const auto work = row.prepare();
   const double budget = row.model ? 4 : 0.4;
-  PeakMeter peak;
-  const auto between = row.operations > 0 ? std::function<void(double)>(std::ref(peak)) : nullptr;
-  const std::vector<double> times = seconds_of(work, quick ? budget / 8 : budget, between);
-  Measured m{.seconds = median(times), .peak = peak.median()};
-  if (row.model) m.peak_mib = static_cast<double>(memory_use().peak) / (1 << 20), m.rss_mib = peak_rss_mib();
+  const bool reads_memory = row.model && row.bytes > 0;
+  std::optional<Sweep> sweep;
+  if (reads_memory) sweep.emplace();
+  std::function<double(double)> rate;
+  if (row.operations > 0) rate = multiply_add_rate_beside;
+  if (reads_memory) rate = [&](double) { return (*sweep)(), (*sweep)(); };   // the first wakes the other threads
+  RoofMeter roof(rate);
+  const std::vector<double> times = seconds_of(work, quick ? budget / 8 : budget, std::ref(roof));
+  Measured m{.seconds = median(times), .roof = roof.median()};
+  if (row.model) {
+    m.peak_mib = static_cast<double>(memory_use().peak) / (1 << 20);
+    m.rss_mib = peak_rss_mib() - (sweep ? 2.0 * Sweep::n * sizeof(float) / (1 << 20) : 0);
+  }
   return m;
 }
 

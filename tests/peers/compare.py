@@ -61,6 +61,7 @@ class Work:
 
 GPT_SMALL, GPT, GPT2 = "gpt 0.8 M (L4 H4 D128 T64 B12)", "gpt 12.3 M (L6 H6 D384 T256 B8)", "gpt-2 124 M (L12 H12 D768 T64 B4)"
 DEEP = "deepnorm 1000 layers (D32 T32 B8)"
+THREADS = "threads"   # the key of compare_threads
 MODELS = [
     Work("gpt-0.8M", "training step, GPT 0.8 M", GPT_SMALL, ("gpt-0.8M",), 2.2),
     Work("gpt-0.8M-bf16", "training step, GPT 0.8 M, bf16", GPT_SMALL, ("gpt-0.8M",), 1.5, "bf16"),
@@ -168,9 +169,9 @@ class Sides:
         self.python = python_with_torch()
         self.versions, self.machine = {}, []
 
-    def bench(self, rows, precision="f32"):
+    def bench(self, rows, precision="f32", threads=None):
         """{name: row} of bin/bench."""
-        command = [str(BIN / "bench"), *rows, "--json", "--quick", "--threads", str(self.threads)]
+        command = [str(BIN / "bench"), *rows, "--json", "--quick", "--threads", str(threads or self.threads)]
         if precision != "f32":
             command += ["--precision", precision]
         try:
@@ -179,7 +180,7 @@ class Sides:
             raise Unavailable("bin/bench has no such row yet" if "expected a row's name" in str(reason) else f"bin/bench: {reason}") from None
         if result["precision"] != precision:
             raise Unavailable(f"no {precision} products on this processor")
-        if precision == "f32":
+        if precision == "f32" and not threads:
             self.machine.append(result)
         return {row["name"]: row for row in result["rows"]}
 
@@ -281,19 +282,35 @@ def compare_model(sides, work, rounds):
     units = {row["unit"] for row in ours + counted}
     key, unit = ("rate", units.pop()) if len(units) == 1 else ("seconds", "s")   # different units: the time of one step
     result_line(work.text, name, [r[key] for r in ours], [r[key] for r in counted], unit, work.target, problem, key == "rate")
+    if any("bandwidth_gbs" in row for row in ours):
+        result_line(work.text + ": weights read", "y += a x over memory, in turn", [row["share"] * row["bandwidth_gbs"] for row in ours],
+                    [row["bandwidth_gbs"] for row in ours], "GB/s", 0.6, problem)
     if work.memory:
         mine = [row["process_mib"] for row in ours if "process_mib" in row]
         result_line(work.text + ": memory", name, mine, [row["process_mib"] for row in counted], "MiB", 2, problem, False)
 
 
+def compare_threads(sides, rounds):
+    """All threads beside one, on a step of GPT."""
+    ours, alone, problem = [], [], ""
+    for number in range(rounds):
+        note(f"{THREADS}: round {number + 1} of {rounds}")
+        for rates, threads in ((ours, None), (alone, 1)):
+            rows, why = attempt(sides.bench, [GPT], "f32", threads)
+            problem = problem or why
+            if rows:
+                rates.append(rows[GPT]["rate"])
+    result_line(f"training step, GPT 12.3 M, {sides.threads} threads", "one thread", ours, alone, "tokens/s", 1.85, problem)
+
+
 def chosen(names):
-    keys = [*PRODUCTS] + [work.key for work in MODELS]
+    keys = [*PRODUCTS] + [work.key for work in MODELS] + [THREADS]
     for name in names:
         if not any(name in key for key in keys):
             near = difflib.get_close_matches(name, keys, 1)
             stop(f"expected a row, got '{name}'", f"did you mean {near[0]}?" if near else f"the rows are {', '.join(keys)}")
     wanted = [key for key in keys if not names or key in names or any(name in key for name in names if name not in keys)]
-    return [key for key in PRODUCTS if key in wanted], [work for work in MODELS if work.key in wanted]
+    return [key for key in PRODUCTS if key in wanted], [work for work in MODELS if work.key in wanted], THREADS in wanted
 
 
 def main():
@@ -306,9 +323,9 @@ def main():
     options = parser.parse_args()
     if options.rounds < 1 or options.threads < 1:
         stop("expected --rounds and --threads of at least 1", "leave them out for the defaults")
-    gemms, models = chosen(options.rows)
+    gemms, models, scaling = chosen(options.rows)
     if options.list:
-        print("\n".join(gemms + [work.key for work in models]))
+        print("\n".join(gemms + [work.key for work in models] + [THREADS] * scaling))
         return
     if not (BIN / "bench").exists():
         stop(f"expected {BIN / 'bench'}, there is none", "make bin/bench")
@@ -324,6 +341,8 @@ def main():
         compare_gemms(sides, 1 if options.quick else 2 * options.rounds, *PRODUCTS[key])
     for work in models:
         compare_model(sides, work, options.rounds)
+    if scaling and options.threads > 1:
+        compare_threads(sides, options.rounds)
     if sides.machine:
         peaks, bandwidths = ([m[key] for m in sides.machine] for key in ("peak_gflops", "bandwidth_gbs"))
         print(f"\n{cpuinfo('model name') or 'unknown processor'}, {options.threads} threads, {sides.machine[0]['instruction_set']}; "
