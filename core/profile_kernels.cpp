@@ -92,14 +92,15 @@ void time_transforms(Kernels& table) {
   time<part, &S::rfft>(table, "rfft", [](const kernel::RealTransform<T>& r) { return transforming(r); });
   time<part, &S::irfft>(table, "irfft", [](const kernel::RealTransform<T>& r) { return transforming(r); });
   time<part, &S::long_convolution>(table, "long_convolution", [](const kernel::LongConvolution<T>& c) {
-    return transforming(*c.plan, (2 * c.batch + 1) * c.channels, (2 * c.batch * c.time + c.taps) * c.channels, {c.batch, c.time, c.channels, c.taps});
+    return transforming(*c.plan, (2 * c.batch + 1) * c.channels, (2 * c.batch * c.time + c.taps + 2 * c.plan->n) * c.channels,
+                        {c.batch, c.time, c.channels, c.taps});
   });
   time<part, &S::long_convolution_gradient>(
       table, "long_convolution_gradient", [](const kernel::LongConvolution<T>& c, const kernel::LongConvolutionGradient<T>& g) {
         const bool k = g.dk || g.dskip;
         const int64_t signals = 1 + (g.du ? 1 : 0) + (k ? 1 : 0), kernels = k ? 1 : 0;
-        return transforming(*c.plan, (signals * c.batch + kernels) * c.channels, (signals * c.batch * c.time + kernels * c.taps) * c.channels,
-                            {c.batch, c.time, c.channels, c.taps});
+        return transforming(*c.plan, (signals * c.batch + kernels) * c.channels,
+                            (signals * c.batch * c.time + kernels * c.taps + (g.du ? 2 * c.plan->n : 0)) * c.channels, {c.batch, c.time, c.channels, c.taps});
       });
   time<part, &S::rational_kernel>(table, "rational_kernel", [](const kernel::RationalKernel<T>& r) {
     return transforming(*r.plan, 3 * r.channels, (2 * r.order + r.plan->n) * r.channels, {r.plan->n, r.channels, r.order});

@@ -63,14 +63,16 @@ class Sweep {
 };
 
 // A roof in the very seconds of a row, since processors change their frequency by a tenth from one moment to the next, others get their turn on
-// them, and memory is shared with everyone: measured between calls, at most every 10 ms.
+// them, and memory is shared with everyone: measured between calls, in a tenth of the time.
 class RoofMeter {
  public:
   explicit RoofMeter(std::function<double(double seconds)> rate) : rate_(std::move(rate)) {}
   void operator()(double seconds) {
-    if (!rate_ || now() < next_) return;
+    const double start = now();
+    if (!rate_ || start < next_) return;
+    const ProfiledOp scope("bench: roofs");
     rates_.push_back(rate_(seconds));
-    next_ = now() + 0.01;
+    next_ = now() + 10 * (now() - start);
   }
   double median() {
     std::sort(rates_.begin(), rates_.end());
@@ -124,15 +126,14 @@ Roofs measure_roofs(bool quick) {
 
 Measured measure(const Row& row, bool quick) {
   const ProfiledOp scope(row.name.c_str());   // main() keeps the rows until the profile is printed
+  std::optional<Sweep> sweep;
+  if (row.model && row.bytes > 0) sweep.emplace();
   if (row.model) forget_peak();
   const auto work = row.prepare();
   const double budget = row.model ? 4 : 0.4;
-  const bool reads_memory = row.model && row.bytes > 0;
-  std::optional<Sweep> sweep;
-  if (reads_memory) sweep.emplace();
   std::function<double(double)> rate;
   if (row.operations > 0) rate = multiply_add_rate_beside;
-  if (reads_memory) rate = [&](double) { return (*sweep)(), (*sweep)(); };   // the first wakes the other threads
+  if (sweep) rate = [&](double) { return (*sweep)(), (*sweep)(); };   // the first wakes the other threads
   RoofMeter roof(rate);
   const std::vector<double> times = seconds_of(work, quick ? budget / 8 : budget, std::ref(roof));
   Measured m{.seconds = median(times), .roof = roof.median()};

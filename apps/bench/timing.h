@@ -11,7 +11,7 @@ namespace qd::bench {
 inline double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Seconds of each call of f over about `budget` seconds and at least three calls, after one that is not counted; sorted. `between` is called
-// after each with its seconds, and not counted.
+// after each with its seconds; it is no part of them, but of the budget.
 inline std::vector<double> seconds_of(const std::function<void()>& f, double budget, const std::function<void(double)>& between = nullptr) {
   f();
   std::vector<double> times;

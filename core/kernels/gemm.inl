@@ -2,8 +2,8 @@
 // C = A B is cut
 //
 //   by depth    into blocks of k whose products are added to C in order;
-//   in panels   of B, which each thread packs for itself (gemm_pack.inl) when it takes up the first task of one; the rows of a transposed
-//               A are packed once for all, as is a B so small that all of it stays near; what the tiles can read where it lies is not;
+//   in panels   of B, which each thread packs for itself (gemm_pack.inl) when it takes up a task of another one; the rows of a transposed A
+//               are packed for all, some at a time, as is a B so small that all of it stays near; what the tiles can read where it lies is not;
 //   in tasks    a panel wide and some rows tall, which the threads take in turn: both stay in the core's L2 (gemm_block.inl).
 //
 // Results leave through Output (gemm_out.inl). Cuts in depth depend on the shape and the leading dimensions, so that the bits do not
@@ -13,17 +13,19 @@ constexpr int64_t block_depth = 1024;        // deep, because each further block
 constexpr int64_t deepest_bf16 = 2 * block_depth;
 constexpr int64_t block_rows = 192;
 constexpr int64_t packed_elements = 1 << 20; // most of A that is packed at a time: a part of L3
-constexpr int64_t alone_elements = 1 << 16;  // of A, which stays in L2 while panel after panel of B passes
-constexpr int64_t near_elements = 1 << 16;   // of B, which stays in L2 while row after row of A passes
+constexpr int64_t whole_elements = 1 << 16;  // of A and of a panel of C, which stay in L2 while panel after panel of B passes
+constexpr int64_t near_units = 1 << 16;      // of B, which stays in L2 while row after row of A passes
 constexpr int64_t most_tasks = 64;           // for which rows are cut, so that no thread waits long at the end
 constexpr int64_t task_cost = 32 * 1024;     // cycles, in f32; rows are cut further only for threads that would have nothing: who helps another at
                                              // the end takes lines of C from its caches, which for short tasks costs more than it balances
+constexpr int64_t huge_page = 1 << 19;       // elements: the least to ask Scratch for where panels should lie in huge pages
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
 inline int64_t cost(int64_t m, int64_t n, int64_t k) { return m * n * k / (2 * W) + (m * k + k * n + m * n) / 4; }
 
-// The panel of B that a thread has packed for itself: its next tasks are mostly of the same one.
+// The panel of B that a thread has packed for itself: its next tasks are mostly of the same one. Numbers of calls tell panels apart: those of
+// calls that several threads share count up for all, those of calls in place count down in each thread.
 struct OwnPanel : Scratch {
   int64_t call = 0, first = 0;
 };
@@ -33,8 +35,9 @@ int64_t shared_calls = 0;
 
 template <class A, class B>
 void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, const B& b, const Output& out, bool parallel) {
-  const int64_t panels = pieces(n, panel_width);
-  const bool whole = panels > 1 && (m <= block_rows || m * k <= alone_elements);   // a task has all rows
+  const int64_t panels = pieces(n, panel_width), team = parallel ? threads() : 1;
+  const bool even = (panels % team == 0 && n % panel_width == 0) || panels >= 8 * team;
+  const bool whole = B::packs && even && (m <= block_rows || m * most(k, panel_width) <= whole_elements);   // a task has all rows
   const int64_t depth_step = round_up(pieces(k, pieces(k, deepest)), W);
   const int64_t rows_step = A::packs ? round_up(packed_elements / depth_step, block_rows) : m;
   for (int64_t p0 = 0; p0 < k; p0 += depth_step) {
@@ -43,12 +46,12 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
       const int64_t rows = least(rows_step, m - i0), depth = least(depth_step, k - p0);
       const int64_t units = pieces(depth, unit);
       const int64_t stride = units + 16;   // rows of A a power of two apart would share cache sets
-      const bool by_rows = units * n <= near_elements;
-      const bool share = B::packs && by_rows && !whole && panels > 1;
+      const bool by_rows = units * n <= near_units;
+      const bool together = B::packs && by_rows && !whole && panels > 1;
       float* packed_a = A::packs ? scratch_a.get<float>(rows * stride) : nullptr;
-      float* packed_b = share ? scratch_b.get<float>(round_up(n, W) * units) : nullptr;
+      float* packed_b = together ? scratch_b.get<float>(most(huge_page, round_up(n, W) * units)) : nullptr;
 
-      const bool pack_b = share && i0 == 0;
+      const bool pack_b = together && i0 == 0;
       if (packed_a || pack_b) {
         constexpr int64_t shares = 16;   // each packs neighbouring parts
         run_tasks(parallel, shares, [=](int64_t share) {
@@ -72,7 +75,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
       }
 
       const int64_t work = cost(rows, n, depth);
-      const int64_t wanted = most(least(threads(), pieces(work, parallel_cost)), least(most_tasks, work / task_cost));
+      const int64_t wanted = most(least(team, pieces(work, parallel_cost)), least(most_tasks, work / task_cost));
       int64_t tall = whole ? rows : least(block_rows, most(12, pieces(rows, pieces(wanted, panels))));
       tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
       const int64_t blocks = pieces(rows, tall);
@@ -89,11 +92,11 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
         }
         if constexpr (B::packs) {
           t.b_row = round_up(width, W);
-          if (share) {
+          if (together) {
             t.b = packed_b + j * units;
           } else {
             OwnPanel& mine = own_panel;
-            float* to = mine.get<float>(units * t.b_row);
+            float* to = mine.get<float>(most(huge_page, units * t.b_row));
             if (mine.call != call || mine.first != j) b(p0, depth, j, width, to);
             mine.call = call, mine.first = j;
             t.b = to;

@@ -62,7 +62,7 @@ void long_convolution_gradient(const LongConvolution<T>& c, const LongConvolutio
   const Points<T> sums(wants_k ? blocks.bands * runs * plan.n : 0);
   run_tasks(parallel, blocks.bands * runs, [&](int64_t task) {
     const int64_t band = task / runs, first = task % runs * run_length;
-    const Point<T>* k = kernel_of(c, band);
+    const Point<T>* k = g.du ? kernel_of(c, band) : nullptr;
     Point<T>* sum = sums + task * plan.n;
     const Points<T> memory_of_x(wants_k ? plan.n : 0), memory_of_dx(plan.n);
     Point<T> *const x = memory_of_x, *const dx = memory_of_dx;

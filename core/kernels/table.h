@@ -188,9 +188,9 @@ struct LongConvolution {
   const T* k;                              // (taps, channels)
   const T* skip;                           // (channels) or null
   T* y;                                    // (batch, time, channels)
-  T* spectrum;                             // of k and skip, made on the way to y, needed by the gradient: 2 n numbers for each channel, of which
-                                           // there are whole vectors (f64: of one)
+  T* spectrum;                             // of k and skip, made on the way to y: (bands of W channels, n, 2, W), 64-byte aligned; W is 1 in f64
 };
+// Reads u, and for du the spectrum; k, skip and y may be gone.
 template <class T>
 struct LongConvolutionGradient {
   const T* dy;

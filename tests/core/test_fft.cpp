@@ -108,11 +108,28 @@ TEST_CASE("long_convolution: against the sum") {
   check_long_convolution(33, 9, 1, 1, true);
   check_long_convolution(20, 6, 2, 3, false);
   check_long_convolution(21, 40, 16, 40, true);   // many items: their sums are cut in runs
+  check_long_convolution(21, 2040, 3, 40, true);  // ... of more than one piece
   check_long_convolution(0, 4, 3, 2, true);
   check_long_convolution(2, 4, 0, 2, true);
   check_long_convolution(2, 0, 3, 1, true);
   check_long_convolution(2, 1000, 3, 1000, true);
   check_long_convolution(2, 4096, 1, 10, true);   // pieces within pieces, with vectors of eight as well
+}
+
+TEST_CASE("long_convolution: the gradient needs u, and for du the spectrum of k as it was") {
+  const Tensor u0 = to_tensor(normal({3, 50, 5})), k0 = to_tensor(normal({20, 5}));
+  const auto gradients = [&](bool writes_u, bool writes_k) {
+    Tensor u = u0.clone(), k = k0.clone();
+    u.require_gradient();
+    k.require_gradient();
+    const Tensor y = long_convolution(u, k);
+    if (writes_u) u.mutable_data()[3] += 1;
+    if (writes_k) k.mutable_data()[3] += 1;
+    backward(sum(y));
+    return Tensors{u.gradient().detach(), k.gradient().detach()};
+  };
+  CHECK(same_bits(gradients(false, true), gradients(false, false)));
+  CHECK(contains(error_of([&] { gradients(true, false); }), "written since"));
 }
 
 TEST_CASE("long_convolution: thousands of steps" * doctest::test_suite("slow")) {

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "core/kernels/table.h"
@@ -221,6 +222,8 @@ TEST_CASE("gemm: every path, in every layout") {
 
 TEST_CASE("gemm: more than fits one packing, and rows a power of two apart") {
   CHECK(disagreements({1300, 70, 1030, true, true, {}}) == 0);
+  CHECK(disagreements({1200, 200, 1024, true, true}) == 0);   // panels of B are packed again for the rows of A that come later
+  CHECK(disagreements({100, 16, 2100, false, true}) == 0);    // one panel, three blocks of k
   CHECK(disagreements({70, 1300, 1030, false, false, {}, 0, 2048 - 1300}) == 0);
   CHECK(disagreements({200, 1100, 1030, true, true, {.add = true}, 2048 - 200, 2048 - 1030}) == 0);
   CHECK(disagreements({40, 512, 700, false, false, {}, 1024 - 700, 512}) == 0);
@@ -339,6 +342,60 @@ TEST_CASE("gemm: a batch that shares B is one tall product") {
 }
 
 // Compared with products of rounded factors: what remains is the rounding of f32 sums.
+// A product by itself: for comparisons of bits.
+std::vector<float> plain_product(const Kernels& table, const Stored& a, const Stored& b, int64_t m, int64_t n, int64_t k, Precision precision) {
+  std::vector<float> c(static_cast<size_t>(m * n));
+  Gemm g{.m = m, .n = n, .k = k, .a = a.matrix(), .b = b.matrix(), .c = c.data(), .ldc = n};
+  g.precision = precision;
+  table.gemm(g);
+  return c;
+}
+
+TEST_CASE("gemm: a panel that a thread has packed serves one call, and rows are cut for any number of threads") {
+  const int64_t shapes[][3] = {{70, 60, 300}, {130, 60, 1100}, {300, 130, 300}, {400, 200, 300}};
+  for (const Precision precision : {Precision::f32, Precision::bf16})
+    for (const Kernels* table : tables(precision))
+      for (const auto& [m, n, k] : shapes)
+        for (const bool tb : {false, true}) {
+          const Stored a(m, k, false, 0), before(k, n, tb, 0), after(k, n, tb, 0);
+          Stored b(k, n, tb, 0);
+          const auto size = static_cast<size_t>(n * k) * sizeof(float);
+          set_threads(1);
+          const std::vector<float> expected = plain_product(*table, a, after, m, n, k, precision);
+          for (const int threads : {1, 2, 7}) {
+            set_threads(threads);
+            std::memcpy(b.memory.data(), before.memory.data(), size);
+            plain_product(*table, a, b, m, n, k, precision);
+            std::memcpy(b.memory.data(), after.memory.data(), size);   // at the same place
+            CHECK(plain_product(*table, a, b, m, n, k, precision) == expected);
+          }
+        }
+  set_threads(default_threads());
+}
+
+TEST_CASE("gemm: two callers at once") {   // one has the team, the other works in place
+  set_threads(2);
+  for (const Precision precision : {Precision::f32, Precision::bf16})
+    for (const Kernels* table : tables(precision)) {
+      constexpr int64_t m = 200, n = 130, k = 600;
+      const Stored a[2] = {{m, k, false, 0}, {m, k, false, 0}}, b[2] = {{k, n, true, 0}, {k, n, true, 0}};
+      int wrong[2] = {0, 0};
+      const auto caller = [&](int who) {
+        const std::vector<float> first = plain_product(*table, a[who], b[who], m, n, k, precision);
+        for (int round = 0; round < 50; ++round) {
+          const int64_t rows = m - 3 * round;   // other sizes, the same rows
+          const std::vector<float> c = plain_product(*table, a[who], b[who], rows, n, k, precision);
+          wrong[who] += std::memcmp(c.data(), first.data(), c.size() * sizeof(float)) != 0;
+        }
+      };
+      std::thread other([&] { caller(1); });
+      caller(0);
+      other.join();
+      CHECK(wrong[0] + wrong[1] == 0);
+    }
+  set_threads(default_threads());
+}
+
 TEST_CASE("gemm: bf16 is the product of rounded factors, in every layout, path and epilogue") {
   if (tables(Precision::bf16).empty()) {
     MESSAGE("left out: this processor has no AVX512-BF16");
@@ -354,7 +411,7 @@ TEST_CASE("gemm: bf16 is the product of rounded factors, in every layout, path a
         wrong += disagreements(c);
         ++count;
       }
-  const int64_t shapes[][3] = {{100, 200, 70}, {70, 96, 2201}, {300, 130, 300}, {24, 64, 9001}, {1300, 70, 1031}, {40, 512, 17}};
+  const int64_t shapes[][3] = {{100, 200, 70}, {70, 96, 2201}, {300, 130, 300}, {24, 64, 9001}, {1300, 70, 1031}, {40, 512, 17}, {1200, 40, 2101}};
   for (const auto& s : shapes)
     for (int layout = 0; layout < 4; ++layout)
       for (int bits = 0; bits < 4; ++bits) {

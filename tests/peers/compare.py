@@ -253,10 +253,10 @@ def compare_gemms(sides, rounds, names, precision, library):
         if ours[name] and rates:
             ratios.append(statistics.median(ours[name]) / statistics.median(rates))
         result_line(name + end, best, ours[name], rates, "GFLOP/s", GEMM_TARGETS.get(name, 0.85) if precision == "f32" else 1.7, problem)
-    if library and precision == "f32" and ours[SQUARE]:
-        result_line(SQUARE, "multiply-adds in registers, in turn", ours[SQUARE], peaks, "GFLOP/s", 0.9, problem)
     if ratios:
         line(f"the {len(ratios)} products above{end}: geometric mean", library or "the better", "", "", f"{statistics.geometric_mean(ratios):.2f}", "")
+    if library and precision == "f32" and ours[SQUARE]:
+        result_line(SQUARE + ": share of the peak", "multiply-adds in registers, in turn", ours[SQUARE], peaks, "GFLOP/s", 0.9, problem)
 
 
 def compare_model(sides, work, rounds):
