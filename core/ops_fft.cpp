@@ -46,7 +46,7 @@ Tensor irfft(const Tensor& x, int64_t n) {
 }
 
 // Keeps u, whose spectrum would be twice as large, and for du the spectrum of k: four times k (of whole vectors of channels), so for B items
-// 4/B times u. Both spectra again would cost a fifth of the transforms, that of k alone a twentieth of the backward pass.
+// 4/B times u. That of u again is a fifth of the transforms, that of k would be 4 % of a step.
 Tensor long_convolution(const Tensor& u, const Tensor& k, const Tensor& skip) {
   QD_CHECK(u.rank() == 3, "long_convolution", str("expected a signal (B, T, C), got ", u.shape().str()));
   const int64_t batch = u.dim(0), time = u.dim(1), channels = u.cols();

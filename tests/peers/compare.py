@@ -343,11 +343,13 @@ def main():
         compare_model(sides, work, options.rounds)
     if scaling and options.threads > 1:
         compare_threads(sides, options.rounds)
+    elif scaling:
+        note(f"{THREADS}: left out, there is one")
     if sides.machine:
         peaks, bandwidths = ([m[key] for m in sides.machine] for key in ("peak_gflops", "bandwidth_gbs"))
         print(f"\n{cpuinfo('model name') or 'unknown processor'}, {options.threads} threads, {sides.machine[0]['instruction_set']}; "
               f"peak {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s (f32), memory {min(bandwidths):.0f} to {max(bandwidths):.0f} GB/s, load {busy:.1f}.")
-    print("Peers: " + (", ".join(sides.versions.values()) or "none") + f". Medians of {options.rounds} alternations.")
+    print("Peers: " + (", ".join(sides.versions.values()) or "none") + f". Medians of {options.rounds} alternations (products: {2 * options.rounds}).")
 
 
 if __name__ == "__main__":
