@@ -18,6 +18,7 @@ constexpr int64_t near_units = 1 << 16;      // of B, which stays in L2 while ro
 constexpr int64_t most_tasks = 64;           // for which rows are cut, so that no thread waits long at the end
 constexpr int64_t task_cost = 32 * 1024;     // cycles, in f32; rows are cut further only for threads that would have nothing: who helps another at
                                              // the end takes lines of C from its caches, which for short tasks costs more than it balances
+constexpr int64_t head_start = 256;          // cycles, until another thread has begun
 constexpr int64_t huge_page = 1 << 19;       // elements: the least to ask Scratch for where panels should lie in huge pages
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
@@ -77,8 +78,13 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
       const int64_t work = cost(rows, n, depth);
       const int64_t wanted = most(least(team, pieces(work, parallel_cost)), least(most_tasks, work / task_cost));
       int64_t tall = whole ? rows : least(block_rows, most(12, pieces(rows, pieces(wanted, panels))));
-      tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
-      const int64_t blocks = pieces(rows, tall);
+      int64_t blocks = pieces(rows, tall);
+      if (panels == 1 && blocks == team) {   // one task for each thread: the caller, who begins first, has a little more
+        tall = pieces(rows, blocks) + head_start * 2 * W / (n * units);
+      } else {
+        tall = round_up(pieces(rows, blocks), tile_rows(max_vectors));   // even
+      }
+      blocks = pieces(rows, tall);
       run_tasks(parallel, blocks * panels, [=](int64_t task) {
         const int64_t row = by_rows ? task / panels : task % blocks, panel = by_rows ? task % panels : task / blocks;
         const int64_t i = row * tall, height = least(tall, rows - i);
