@@ -32,35 +32,39 @@ void forget_peak() {
   std::ofstream("/proc/self/clear_refs") << 5;   // proc(5): resets the high-water mark
 }
 
-// GFLOP/s of multiply-adds in registers, on all threads, in the precision of products.
-double multiply_add_rate(int64_t steps) {
+// Multiply-adds in registers, on all threads, in the precision of products; gives their number in 1e9 operations.
+double multiply_adds(int64_t steps) {
   const bool bf16 = multiplies_bf16();
-  const auto multiply_adds = bf16 ? bf16_products()->multiply_adds : kernels().multiply_adds;
-  const double start = now();
-  parallel_tasks(threads(), [=](int64_t) { multiply_adds(steps); });
-  return (bf16 ? 48.0 : 24.0) * static_cast<double>(steps * kernels().lanes * threads()) / (now() - start) / 1e9;
+  const auto work = bf16 ? bf16_products()->multiply_adds : kernels().multiply_adds;
+  parallel_tasks(threads(), [=](int64_t) { work(steps); });
+  return (bf16 ? 48e-9 : 24e-9) * static_cast<double>(steps * kernels().lanes * threads());
 }
 
-// The same in a call about as long as one of `seconds`.
-double multiply_add_rate_beside(double seconds) {
-  constexpr double cycles = 6, hertz = 4e9;   // of a step
-  multiply_add_rate(20'000);                  // wakes the other threads
-  return multiply_add_rate(static_cast<int64_t>(std::clamp(seconds, 1e-4, 3e-3) * hertz / cycles));
-}
-
-// GB/s of y += a x over two arrays of 128 MiB, far beyond the caches: 12 bytes an element are read or written.
+// y += a x over two arrays of 128 MiB, far beyond the caches; gives what is read and written, 12 bytes an element, in GB.
 class Sweep {
  public:
   static constexpr int64_t n = 32 << 20;
   double operator()() {
-    const double start = now();
     kernels().scale_add(n, 0.5f, x_.data(), y_.data());
-    return 12.0 * n / (now() - start) / 1e9;
+    return 12e-9 * n;
   }
 
  private:
   LargeVector<float> x_ = LargeVector<float>(n, 1.0f), y_ = x_;
 };
+
+template <class Work>
+double rate_of(Work work) {
+  const double start = now(), amount = work();
+  return amount / (now() - start);
+}
+
+// The rate of multiply-adds in a call about as long as one of `seconds`.
+double multiply_add_rate(double seconds) {
+  constexpr double cycles = 6, hertz = 4e9;   // of a step
+  multiply_adds(20'000);                      // wakes the other threads
+  return rate_of([=] { return multiply_adds(static_cast<int64_t>(std::clamp(seconds, 1e-4, 3e-3) * hertz / cycles)); });
+}
 
 // A roof in the very seconds of a row, since processors change their frequency by a tenth from one moment to the next, others get their turn on
 // them, and memory is shared with everyone: measured between calls, in a tenth of the time.
@@ -116,12 +120,12 @@ Tensor random_ids(const Shape& shape, int64_t below) {
 Roofs measure_roofs(bool quick) {
   const ProfiledOp scope("bench: roofs");
   const double budget = quick ? 0.1 : 0.5;
-  const auto best = [=](auto rate) {
-    double out = rate();
-    for (const double start = now(); now() - start < budget;) out = std::max(out, rate());
-    return out;
+  const auto best = [=](auto work) {
+    double amount = 0;
+    const double seconds = seconds_of([&] { amount = work(); }, budget).front();
+    return amount / seconds;
   };
-  return {.peak = best([] { return multiply_add_rate(2'000'000); }), .bandwidth = best(Sweep())};
+  return {.peak = best([] { return multiply_adds(2'000'000); }), .bandwidth = best(Sweep())};
 }
 
 Measured measure(const Row& row, bool quick) {
@@ -132,8 +136,13 @@ Measured measure(const Row& row, bool quick) {
   const auto work = row.prepare();
   const double budget = row.model ? 4 : 0.4;
   std::function<double(double)> rate;
-  if (row.operations > 0) rate = multiply_add_rate_beside;
-  if (sweep) rate = [&](double) { return (*sweep)(), (*sweep)(); };   // the first wakes the other threads
+  if (row.operations > 0) rate = multiply_add_rate;
+  if (sweep) {
+    rate = [&](double) {
+      (*sweep)();   // wakes the other threads
+      return rate_of(std::ref(*sweep));
+    };
+  }
   RoofMeter roof(rate);
   const std::vector<double> times = seconds_of(work, quick ? budget / 8 : budget, std::ref(roof));
   Measured m{.seconds = median(times), .roof = roof.median()};

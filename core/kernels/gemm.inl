@@ -19,7 +19,6 @@ constexpr int64_t most_tasks = 64;           // for which rows are cut, so that 
 constexpr int64_t task_cost = 32 * 1024;     // cycles, in f32; rows are cut further only for threads that would have nothing: who helps another at
                                              // the end takes lines of C from its caches, which for short tasks costs more than it balances
 constexpr int64_t head_start = 256;          // cycles, until another thread has begun
-constexpr int64_t huge_page = 1 << 19;       // elements: the least to ask Scratch for where panels should lie in huge pages
 constexpr int64_t parallel_cost = 6 * 1024;  // cycles; below, sharing takes longer than it saves
 
 // A guess in cycles of one core: two vectors of multiply-adds, or four elements read or written.
@@ -42,7 +41,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
   const int64_t depth_step = round_up(pieces(k, pieces(k, deepest)), W);
   const int64_t rows_step = A::packs ? round_up(packed_elements / depth_step, block_rows) : m;
   for (int64_t p0 = 0; p0 < k; p0 += depth_step) {
-    const int64_t call = parallel ? __atomic_add_fetch(&shared_calls, 1, __ATOMIC_RELAXED) : --serial_calls;
+    const int64_t call = !B::packs ? 0 : parallel ? __atomic_add_fetch(&shared_calls, 1, __ATOMIC_RELAXED) : --serial_calls;
     for (int64_t i0 = 0; i0 < m; i0 += rows_step) {
       const int64_t rows = least(rows_step, m - i0), depth = least(depth_step, k - p0);
       const int64_t units = pieces(depth, unit);
@@ -50,7 +49,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
       const bool by_rows = units * n <= near_units;
       const bool together = B::packs && by_rows && !whole && panels > 1;
       float* packed_a = A::packs ? scratch_a.get<float>(rows * stride) : nullptr;
-      float* packed_b = together ? scratch_b.get<float>(most(huge_page, round_up(n, W) * units)) : nullptr;
+      float* packed_b = together ? scratch_b.get<float>(round_up(n, W) * units) : nullptr;
 
       const bool pack_b = together && i0 == 0;
       if (packed_a || pack_b) {
@@ -78,13 +77,12 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
       const int64_t work = cost(rows, n, depth);
       const int64_t wanted = most(least(team, pieces(work, parallel_cost)), least(most_tasks, work / task_cost));
       int64_t tall = whole ? rows : least(block_rows, most(12, pieces(rows, pieces(wanted, panels))));
-      int64_t blocks = pieces(rows, tall);
-      if (panels == 1 && blocks == team) {   // one task for each thread: the caller, who begins first, has a little more
-        tall = pieces(rows, blocks) + head_start * 2 * W / (n * units);
+      if (panels == 1 && pieces(rows, tall) == team) {   // one task for each thread: the caller, who begins first, has a little more
+        tall = pieces(rows, team) + head_start * 2 * W / (n * units);
       } else {
-        tall = round_up(pieces(rows, blocks), tile_rows(max_vectors));   // even
+        tall = round_up(pieces(rows, pieces(rows, tall)), tile_rows(max_vectors));   // even
       }
-      blocks = pieces(rows, tall);
+      const int64_t blocks = pieces(rows, tall);
       run_tasks(parallel, blocks * panels, [=](int64_t task) {
         const int64_t row = by_rows ? task / panels : task % blocks, panel = by_rows ? task % panels : task / blocks;
         const int64_t i = row * tall, height = least(tall, rows - i);
@@ -102,7 +100,7 @@ void multiply(int64_t m, int64_t n, int64_t k, int64_t deepest, const A& a, cons
             t.b = packed_b + j * units;
           } else {
             OwnPanel& mine = own_panel;
-            float* to = mine.get<float>(most(huge_page, units * t.b_row));
+            float* to = mine.get<float>(units * t.b_row);
             if (mine.call != call || mine.first != j) b(p0, depth, j, width, to);
             mine.call = call, mine.first = j;
             t.b = to;
